@@ -1,0 +1,3 @@
+//! What a user writes: YAML, merged, checked, resolved into [`Settings`].
+mod settings;
+pub use settings::*;

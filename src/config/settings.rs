@@ -1,0 +1,207 @@
+//! The effective configuration: every default filled in, every value checked. What the server runs from.
+//!
+//! Built by [`super::Config::resolve`] and immutable afterwards; a reload makes a new one.
+
+use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+
+/// Everything a server is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Number of shards, 1 to 1024.
+    pub shards: usize,
+    /// Bind each shard's thread to one core.
+    pub pin_shards: bool,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// Where metrics are served, if anywhere.
+    pub admin: Option<Listener>,
+    /// In the order written; the router decides precedence.
+    pub routes: Vec<Route>,
+    /// Sizes and counts.
+    pub memory: Memory,
+    /// All finite; zero means no deadline where the interface allows it.
+    pub timeouts: Timeouts,
+    /// Bounds on requests.
+    pub limits: Limits,
+    /// Absent: no access log.
+    pub access_log: Option<AccessLog>,
+    /// The diagnostic log.
+    pub log: Log,
+}
+
+/// One listening address.
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// As written in the configuration; `webserver_port` looks it up by this.
+    pub name: String,
+    /// Where to listen.
+    pub address: Address,
+}
+
+/// Where a listener listens.
+#[derive(Clone, Debug)]
+pub enum Address {
+    /// TCP over IPv4 or IPv6; port 0 lets the kernel choose.
+    Tcp(SocketAddr),
+    /// A unix stream socket at this path.
+    Unix(PathBuf),
+    /// A listening socket that the host opened; our own duplicate of it.
+    Inherited(Arc<OwnedFd>),
+}
+
+/// What answers requests below one path prefix of one host.
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// Lower case, without port; `*.example.com` for any name below; absent: any host.
+    pub host: Option<String>,
+    /// The prefix, beginning with `/`; `/api/` and `/api` both match what lies below, on segment boundaries.
+    pub path: String,
+    /// What the route does.
+    pub action: Action,
+    /// Header fields added to every response of this route; names and values are checked.
+    pub headers: Vec<(String, String)>,
+}
+
+/// What a route does with a request.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Serve files.
+    Files(Files),
+    /// Answer with a redirect.
+    Redirect(Redirect),
+    /// The built-in welcome page.
+    Welcome,
+}
+
+/// A folder that is served.
+#[derive(Clone, Debug)]
+pub struct Files {
+    /// Absolute.
+    pub root: PathBuf,
+    /// Names tried in order when a folder is asked for.
+    pub index: Vec<String>,
+    /// Serve names that begin with a dot.
+    pub dotfiles: bool,
+    /// Media types by extension (lower case, without dot) that override the built-in table.
+    pub types: BTreeMap<String, String>,
+}
+
+/// A redirect: `to` replaces the route's prefix and the rest of the path and the query are kept.
+#[derive(Clone, Debug)]
+pub struct Redirect {
+    /// A path or an absolute URL.
+    pub to: String,
+    /// 301, 302, 303, 307 or 308.
+    pub status: u16,
+}
+
+/// Sizes and counts of what is held in memory.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// Connection slots of each shard.
+    pub worker_connections: usize,
+    /// Free buffers kept by each shard: 4 KB, 16 KB and 64 KB.
+    pub buffer_pools: BufferPools,
+    /// Open files and what is known about them.
+    pub open_file_cache: OpenFileCache,
+    /// Small hot files kept in memory, whole server, bytes; 0 keeps none.
+    pub static_cache_bytes: usize,
+    /// Raise the soft limit of descriptors to the hard one at start.
+    pub raise_nofile: bool,
+}
+
+/// How many free buffers of each tier a shard keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BufferPools {
+    /// 4 KB buffers.
+    pub small: usize,
+    /// 16 KB buffers.
+    pub medium: usize,
+    /// 64 KB buffers.
+    pub large: usize,
+}
+
+/// The open-file cache.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenFileCache {
+    /// Entries for the whole server; 0 turns the cache off.
+    pub entries: usize,
+    /// Uses within `inactive` before a file is kept open; at least 1.
+    pub min_uses: u32,
+    /// An entry that was not used for so long is dropped.
+    pub inactive: Duration,
+    /// How long an entry is trusted before the file is looked at again.
+    pub valid: Duration,
+    /// Remember failures (missing, forbidden) too.
+    pub errors: bool,
+}
+
+/// Deadlines. `body` and `write` mean no progress for that long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    /// From the first byte of a request (or accept) to the end of its head.
+    pub header: Duration,
+    /// Between two pieces of a request body.
+    pub body: Duration,
+    /// Between two pieces of a response taken by the client.
+    pub write: Duration,
+    /// Between requests on a connection.
+    pub idle: Duration,
+    /// How long a drain may take before connections are cut.
+    pub drain: Duration,
+}
+
+/// Bounds on requests. 0 is unlimited for `body_bytes` and `requests_per_connection` only.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Request line and header fields together, in bytes: 431 past it. 512 B to 64 KB.
+    pub header_bytes: usize,
+    /// Number of header fields: 431 past it. 1 to 1024.
+    pub headers: usize,
+    /// Request target, in bytes: 414 past it.
+    pub target_bytes: usize,
+    /// Decoded request body, in bytes: 413 past it.
+    pub body_bytes: u64,
+    /// Requests answered on one connection; the last one says `Connection: close`.
+    pub requests_per_connection: u32,
+}
+
+/// The access log, in combined format.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessLog {
+    /// Where the lines go.
+    pub path: LogPath,
+}
+
+/// Where log lines go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogPath {
+    /// `-`: standard output for the access log, standard error for the diagnostic log.
+    Standard,
+    /// Appended to this file; absolute.
+    File(PathBuf),
+}
+
+/// The diagnostic log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// Least severe level that is written.
+    pub level: Level,
+    /// Absent: the binary writes to standard error, the library nothing (or to the host's callback).
+    pub path: Option<LogPath>,
+}
+
+/// Severity, as in the C ABI: 1 error to 5 trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Something failed that an operator must look at.
+    Error = 1,
+    /// Something is wrong and was survived.
+    Warn = 2,
+    /// Life cycle.
+    Info = 3,
+    /// Per connection.
+    Debug = 4,
+    /// Per event.
+    Trace = 5,
+}
