@@ -19,7 +19,7 @@ pub struct Settings {
     pub routes: Vec<Route>,
     /// Sizes and counts.
     pub memory: Memory,
-    /// All finite; zero means no deadline where the interface allows it.
+    /// All finite: 1 ms to 24 h.
     pub timeouts: Timeouts,
     /// Bounds on requests.
     pub limits: Limits,
@@ -104,7 +104,9 @@ pub struct Memory {
     pub buffer_pools: BufferPools,
     /// Open files and what is known about them.
     pub open_file_cache: OpenFileCache,
-    /// Small hot files kept in memory, whole server, bytes; 0 keeps none.
+    /// The whole response cache, bytes; the other categories than `static_cache_bytes` hold nothing yet.
+    pub response_cache_bytes: usize,
+    /// Small hot files kept in memory, whole server, bytes; 0 keeps none. A share of `response_cache_bytes`.
     pub static_cache_bytes: usize,
     /// Raise the soft limit of descriptors to the hard one at start.
     pub raise_nofile: bool,
@@ -136,6 +138,26 @@ pub struct OpenFileCache {
     pub errors: bool,
 }
 
+impl Default for BufferPools {
+    /// The memory profile's smallest column: 1 MB in each tier.
+    fn default() -> Self {
+        BufferPools { small: 256, medium: 64, large: 16 }
+    }
+}
+
+impl Default for OpenFileCache {
+    /// The memory profile's smallest column, and nginx's usual intervals.
+    fn default() -> Self {
+        OpenFileCache {
+            entries: 1000,
+            min_uses: 1,
+            inactive: Duration::from_secs(60),
+            valid: Duration::from_secs(5),
+            errors: true,
+        }
+    }
+}
+
 /// Deadlines. `body` and `write` mean no progress for that long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
@@ -147,8 +169,20 @@ pub struct Timeouts {
     pub write: Duration,
     /// Between requests on a connection.
     pub idle: Duration,
-    /// How long a drain may take before connections are cut.
+    /// How long a drain may take before connections are cut; 0 cuts at once.
     pub drain: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Timeouts {
+            header: Duration::from_secs(10),
+            body: Duration::from_secs(30),
+            write: Duration::from_secs(30),
+            idle: Duration::from_secs(75),
+            drain: Duration::from_secs(30),
+        }
+    }
 }
 
 /// Bounds on requests. 0 is unlimited for `body_bytes` and `requests_per_connection` only.
@@ -158,12 +192,24 @@ pub struct Limits {
     pub header_bytes: usize,
     /// Number of header fields: 431 past it. 1 to 1024.
     pub headers: usize,
-    /// Request target, in bytes: 414 past it.
+    /// Request target, in bytes: 414 past it. 64 B to `header_bytes`.
     pub target_bytes: usize,
     /// Decoded request body, in bytes: 413 past it.
     pub body_bytes: u64,
     /// Requests answered on one connection; the last one says `Connection: close`.
     pub requests_per_connection: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            header_bytes: 32 << 10,
+            headers: 100,
+            target_bytes: 8 << 10,
+            body_bytes: 16 << 20,
+            requests_per_connection: 0,
+        }
+    }
 }
 
 /// The access log, in combined format.
@@ -182,13 +228,19 @@ pub enum LogPath {
     File(PathBuf),
 }
 
-/// The diagnostic log.
+/// The diagnostic log, as text.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// Least severe level that is written.
     pub level: Level,
     /// Absent: the binary writes to standard error, the library nothing (or to the host's callback).
     pub path: Option<LogPath>,
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Log { level: Level::Info, path: None }
+    }
 }
 
 /// Severity, as in the C ABI: 1 error to 5 trace.

@@ -1,1 +1,17 @@
-//! Placeholder.
+//! Files of a folder as HTTP sees them: a decoded path, an open file with its header fields, a cache of both.
+//!
+//! Nothing here knows a socket, a request or a route, and nothing here starts a thread: looking a file up says
+//! "would block" and the caller decides where to wait.
+
+pub mod cache;
+pub mod file;
+mod notes;
+pub mod open;
+pub mod path;
+pub mod root;
+
+pub use cache::{FileCache, Found};
+pub use file::OpenFile;
+pub use open::{CONTENT_FILE_BYTES, CONTENT_FILE_BYTES_MAX, FileError, How, Opened};
+pub use path::{Dotfiles, PathBuffer, PathError, decode, has_hidden_segment};
+pub use root::Root;

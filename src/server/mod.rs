@@ -1,5 +1,320 @@
 //! A running server: started from a configuration, reloaded, drained, stopped.
 
-/// A running server.
-#[derive(Debug)]
-pub struct Server;
+mod bind;
+mod launch;
+mod stats;
+
+pub use stats::{State, Stats};
+
+use std::{
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    config::{Config, Host, Level, Settings},
+    error::{Error, ErrorKind, Result},
+    log,
+    metrics::Registry,
+    runtime::{Jobs, Mailbox},
+    service::{Health, Site},
+    shard::Message,
+    sys::{cpu, rlimit, thread},
+};
+
+/// How often a stop looks whether the threads have ended.
+const POLL: Duration = Duration::from_millis(1);
+/// How long threads get to end after everything was cut. Storage that hangs is what takes longer.
+const CUT_GRACE: Duration = Duration::from_secs(5);
+
+/// How a server is started, beside its configuration.
+#[derive(Clone, Default)]
+pub struct Options {
+    /// The stand-alone binary's defaults: descriptors are raised to the hard limit, a welcome page without any
+    /// configuration gets an admin listener.
+    pub binary: bool,
+    /// Where the diagnostic log goes if the configuration names no file. Absent: nowhere.
+    pub log: Option<log::Sink>,
+    /// Overrides `log.level` of the configuration.
+    pub log_level: Option<Level>,
+}
+
+/// A listener of a running server.
+#[derive(Clone, Debug)]
+pub struct Bound {
+    /// As written in the configuration.
+    pub name: String,
+    /// For people and clients: `http://127.0.0.1:8080`, or `unix:/run/x.sock`.
+    pub url: String,
+    /// The port, with 0 replaced by the real one; `None` for a unix socket.
+    pub port: Option<u16>,
+    /// The admin listener.
+    pub admin: bool,
+}
+
+/// A running server. Dropping it cuts every connection and joins its threads.
+pub struct Server {
+    shards: Vec<Arc<Mailbox<Message>>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    jobs: Arc<Jobs>,
+    registry: Arc<Registry>,
+    health: Arc<Health>,
+    bound: Vec<Bound>,
+    unix_paths: Vec<bind::UnixPath>,
+    settings: Mutex<Arc<Site>>,
+    options: Options,
+    writer: Mutex<Option<log::Writer>>,
+    stopped: AtomicBool,
+    /// The process that started it: a child after `fork` has none of the threads.
+    pid: u32,
+}
+
+impl Server {
+    /// Starts a server with the library's defaults. Returns once every listener accepts.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] and [`ErrorKind::Limit`] from the configuration, [`ErrorKind::Address`] when an
+    /// address is taken, [`ErrorKind::Unsupported`] when the kernel refuses what is needed, [`ErrorKind::Io`]
+    /// for folders and log files. Nothing stays behind then.
+    pub fn start(config: &Config) -> Result<Server> {
+        Server::start_with(config, Options::default())
+    }
+
+    /// Starts a server with options; see [`Server::start`].
+    pub fn start_with(config: &Config, options: Options) -> Result<Server> {
+        launch::launch(config, options)
+    }
+
+    /// What this process may use, as the configuration is resolved against it.
+    pub fn host(binary: bool) -> Host {
+        let nofile = rlimit::nofile().unwrap_or(rlimit::Limit { soft: 1024, hard: 1024 });
+        Host { cores: cpu::usable(), nofile_soft: nofile.soft, nofile_hard: nofile.hard, binary }
+    }
+
+    /// The listeners in the order of the configuration, the admin listener last.
+    pub fn addresses(&self) -> &[Bound] {
+        &self.bound
+    }
+
+    /// The port of a listener: by its address as written, `admin`, or the first one.
+    pub fn port(&self, name: Option<&str>) -> Option<u16> {
+        let bound = match name {
+            None => self.bound.first(),
+            Some("admin") => self.bound.iter().find(|bound| bound.admin),
+            Some(name) => self.bound.iter().find(|bound| bound.name == name),
+        };
+        bound?.port
+    }
+
+    /// Serves from another configuration from now on; all or nothing. What is in progress ends as it began.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] naming the key when something differs that cannot change while running; whatever
+    /// the configuration or its folders are refused for; [`ErrorKind::State`] after a stop.
+    pub fn reload(&self, config: &Config) -> Result<()> {
+        self.usable()?;
+        let settings = config.resolve(&Server::host(self.options.binary))?;
+        let mut current = lock(&self.settings);
+        unchanged(&current.settings, &settings)?;
+        let site = Arc::new(Site::open(settings)?);
+        for shard in &self.shards {
+            // A shard reads its mailbox each turn; a full one means that it does not run any more.
+            shard.send(Message::Reload(Arc::clone(&site))).map_err(|_| {
+                Error::new(ErrorKind::State, "a shard does not answer; the configuration was not taken over")
+            })?;
+        }
+        *current = site;
+        Ok(())
+    }
+
+    /// Stops accepting, closes idle connections, lets requests in progress end. Does not block.
+    pub fn drain(&self) {
+        self.health.drain();
+        for shard in &self.shards {
+            let _ = shard.send(Message::Drain);
+        }
+    }
+
+    /// Whether a drain has ended: every shard has answered what it had.
+    pub fn drained(&self) -> bool {
+        lock(&self.threads).iter().all(JoinHandle::is_finished)
+    }
+
+    /// Cuts every connection. Does not block; a stop in another thread returns soon after.
+    pub fn cut(&self) {
+        self.health.drain();
+        for shard in &self.shards {
+            let _ = shard.send(Message::Stop);
+        }
+    }
+
+    /// Drains for up to `timeout`, cuts what is left, joins every thread. Calling it again does nothing.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Timeout`] when a thread hangs, in storage for instance: it is named and left running.
+    /// [`ErrorKind::State`] from one of the server's own threads, [`ErrorKind::Forked`] in a child.
+    pub fn stop(&self, timeout: Duration) -> Result<()> {
+        if !thread::same_process(self.pid) {
+            return Err(Error::new(ErrorKind::Forked, "this process is a fork of the one that runs the server"));
+        }
+        if self.is_own_thread() {
+            return Err(Error::new(ErrorKind::State, "a server cannot be stopped from one of its own threads"));
+        }
+        if self.stopped.swap(true, Ordering::SeqCst) {
+            return Ok(());
+        }
+        if timeout > Duration::ZERO {
+            self.drain();
+            self.wait(timeout);
+        }
+        if !self.drained() {
+            self.cut();
+            self.wait(CUT_GRACE);
+        }
+        self.jobs.close();
+        let mut threads = std::mem::take(&mut *lock(&self.threads));
+        threads.extend(self.jobs.take_threads());
+        let hung = join(threads, CUT_GRACE);
+        for path in &self.unix_paths {
+            path.remove();
+        }
+        if let Some(writer) = lock(&self.writer).take() {
+            writer.stop(CUT_GRACE);
+        }
+        if hung.is_empty() {
+            return Ok(());
+        }
+        Err(Error::new(
+            ErrorKind::Timeout,
+            format!("still running, and left so: {}; its storage does not answer", hung.join(", ")),
+        ))
+    }
+
+    /// The figures of this moment.
+    pub fn stats(&self) -> Stats {
+        let state = if self.stopped.load(Ordering::SeqCst) {
+            State::Stopped
+        } else if self.health.is_draining() {
+            State::Draining
+        } else {
+            State::Running
+        };
+        stats::collect(&self.registry, self.shards.len(), state)
+    }
+
+    /// All metrics as Prometheus text.
+    pub fn metrics_text(&self) -> String {
+        let mut text = String::new();
+        self.registry.render(&mut text);
+        text
+    }
+
+    /// The effective configuration.
+    pub fn settings(&self) -> Settings {
+        lock(&self.settings).settings.clone()
+    }
+
+    fn usable(&self) -> Result<()> {
+        if !thread::same_process(self.pid) {
+            return Err(Error::new(ErrorKind::Forked, "this process is a fork of the one that runs the server"));
+        }
+        if self.stopped.load(Ordering::SeqCst) {
+            return Err(Error::new(ErrorKind::State, "the server is stopped"));
+        }
+        Ok(())
+    }
+
+    fn is_own_thread(&self) -> bool {
+        let current = std::thread::current().id();
+        lock(&self.threads).iter().any(|thread| thread.thread().id() == current)
+    }
+
+    fn wait(&self, timeout: Duration) {
+        let deadline = Instant::now().checked_add(timeout);
+        while !self.drained() && deadline.is_none_or(|deadline| Instant::now() < deadline) {
+            std::thread::sleep(POLL);
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // In a child after fork the threads do not exist; everything else is the parent's to undo.
+        if thread::same_process(self.pid) {
+            let _ = self.stop(Duration::ZERO);
+        }
+    }
+}
+
+impl std::fmt::Debug for Server {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Server").field("bound", &self.bound).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("binary", &self.binary).finish_non_exhaustive()
+    }
+}
+
+/// Joins threads that end in time; names those that do not.
+fn join(threads: Vec<JoinHandle<()>>, timeout: Duration) -> Vec<String> {
+    let deadline = Instant::now() + timeout;
+    let mut hung = Vec::new();
+    for thread in threads {
+        while !thread.is_finished() && Instant::now() < deadline {
+            std::thread::sleep(POLL);
+        }
+        if thread.is_finished() {
+            // A panic was reported by the thread itself.
+            let _ = thread.join();
+        } else {
+            hung.push(thread.thread().name().unwrap_or("webserver").to_owned());
+        }
+    }
+    hung
+}
+
+/// What a reload may not change, by the key that says it.
+fn unchanged(old: &Settings, new: &Settings) -> Result<()> {
+    let names = |settings: &Settings| -> Vec<String> {
+        settings.listeners.iter().map(|listener| listener.name.clone()).collect()
+    };
+    let admin = |settings: &Settings| settings.admin.as_ref().map(|listener| listener.name.clone());
+    let changed = if old.shards != new.shards {
+        Some("shards")
+    } else if old.pin_shards != new.pin_shards {
+        Some("pin_shards")
+    } else if names(old) != names(new) {
+        Some("listen")
+    } else if admin(old) != admin(new) {
+        Some("admin.address")
+    } else if old.memory.worker_connections != new.memory.worker_connections {
+        Some("memory.worker_connections")
+    } else if old.memory.raise_nofile != new.memory.raise_nofile {
+        Some("memory.raise_nofile")
+    } else if old.access_log != new.access_log {
+        Some("access_log")
+    } else if old.log != new.log {
+        Some("log")
+    } else {
+        None
+    };
+    match changed {
+        None => Ok(()),
+        Some(key) => Err(Error::new(
+            ErrorKind::Config,
+            format!("{key} cannot change while the server runs: restart it, or put the old value back"),
+        )),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+

@@ -1,1 +1,113 @@
-//! Placeholder.
+//! From a request to a description of its response. Nothing here sees a socket, a framing or an epoll set.
+//!
+//! A [`Handler`] gets a [`Call`] and gives a [`Response`], at once or later. What it must not do is block: it
+//! runs on a shard's thread. Work that may block goes through [`Context::offload`].
+
+mod admin;
+mod files;
+mod redirect;
+mod response;
+mod router;
+mod welcome;
+
+pub use admin::{Admin, Health};
+pub use response::{Body, Entity, Response};
+pub use router::{Router, Site};
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    pin::Pin,
+    rc::Rc,
+};
+
+use crate::{
+    clock::Now,
+    files::FileCache,
+    http::{OwnedRequest, Request},
+    runtime::Offload,
+    sys::socket::Peer,
+};
+
+/// What handlers of one shard share: its caches, its clock, its way to blocking work.
+#[derive(Debug)]
+pub struct Context {
+    /// The shard's open files. Borrowed for a statement, never across an await.
+    pub files: RefCell<FileCache>,
+    /// Threads for work that may block.
+    pub offload: Rc<Offload>,
+    /// The current turn's time.
+    pub now: Cell<Now>,
+    /// A buffer for building paths, kept so that building one does not allocate.
+    pub path: RefCell<Vec<u8>>,
+}
+
+/// One request on its way to a handler.
+#[derive(Clone, Copy, Debug)]
+pub struct Call<'a> {
+    /// The head as received.
+    pub request: Request<'a>,
+    /// The path, decoded once, normalised, without its leading slash; a folder keeps its trailing slash.
+    pub path: &'a [u8],
+    /// How much of `path` the route matched: what follows is the handler's own part.
+    pub matched: usize,
+    /// Who asks.
+    pub peer: Peer,
+}
+
+/// A copy of a call that outlives the turn: two or three allocations.
+#[derive(Clone, Debug)]
+pub struct OwnedCall {
+    request: OwnedRequest,
+    path: Box<[u8]>,
+    matched: usize,
+    peer: Peer,
+}
+
+impl<'a> Call<'a> {
+    /// The part of the path below the route.
+    pub fn rest(&self) -> &'a [u8] {
+        self.path.get(self.matched..).unwrap_or_default()
+    }
+}
+
+impl From<&Call<'_>> for OwnedCall {
+    fn from(call: &Call<'_>) -> Self {
+        OwnedCall {
+            request: OwnedRequest::from(call.request),
+            path: call.path.into(),
+            matched: call.matched,
+            peer: call.peer,
+        }
+    }
+}
+
+impl OwnedCall {
+    /// The call, to be read like the original.
+    pub fn as_call(&self) -> Call<'_> {
+        Call {
+            request: self.request.as_request(),
+            path: &self.path,
+            matched: self.matched,
+            peer: self.peer,
+        }
+    }
+}
+
+/// What a handler gives.
+pub enum Outcome {
+    /// The response, known now: the usual case, without an allocation.
+    Ready(Response),
+    /// The response, known later. The future runs as a task of the shard and is not cut when the client leaves.
+    Pending(Pin<Box<dyn Future<Output = Response>>>),
+}
+
+/// Answers requests.
+pub trait Handler {
+    /// Answers one request. Runs on the shard's thread and must not block.
+    fn handle(self: Rc<Self>, call: &Call<'_>, context: &Rc<Context>) -> Outcome;
+
+    /// Whether a body sent with this request is of use. If not, a client that asks first
+    /// (`Expect: 100-continue`) is answered at once instead of being told to send it.
+    fn takes_body(&self, request: Request<'_>) -> bool;
+}

@@ -1,1 +1,241 @@
-//! Placeholder.
+//! One shard: a thread that owns its sockets, its connections, its caches and its counters, and takes no lock on
+//! a request that it can serve alone.
+//!
+//! [`Driver`] turns readiness into turns of connections, [`Worker`] is what a connection's turn works with.
+
+mod cold;
+mod connection;
+mod deadline;
+mod driver;
+mod exchange;
+mod inbox;
+mod listener;
+mod outgoing;
+mod sender;
+mod slot;
+
+pub use listener::Listening;
+
+use std::{
+    cell::{Cell, RefCell},
+    io,
+    os::fd::AsFd,
+    rc::Rc,
+    sync::Arc,
+};
+
+use crate::{
+    clock::{Clock, Now},
+    error::{Error, Result},
+    files::{FileCache, PathBuffer},
+    http::{Parts, date::DateCache},
+    http1,
+    log::AccessLog,
+    memory::BufferPool,
+    metrics::{Registry, ShardMetrics},
+    runtime::{Executor, Jobs, Local, Mailbox, Offload},
+    service::{Admin, Context, Health, Router, Site},
+    sys::event::EventFd,
+};
+
+use cold::Permits;
+use deadline::Deadlines;
+use driver::Driver;
+use exchange::Exchange;
+use inbox::Inbox;
+use outgoing::Outgoing;
+
+/// Bytes received at once; also the most that one turn reads before it answers.
+const SCRATCH_BYTES: usize = 64 << 10;
+/// Exchanges kept for reuse.
+const EXCHANGES_MAX: usize = 64;
+/// Readers of cold files at once: each holds up to 768 KB.
+const COLD_READERS_MAX: usize = 32;
+/// What a connection that finds no slot is told.
+const SHED_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+Content-Length: 24\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable\n";
+
+/// What other threads ask of a shard.
+#[derive(Debug)]
+pub enum Message {
+    /// Serve from this configuration from now on.
+    Reload(Arc<Site>),
+    /// Accept no more, close idle connections, end when the rest is answered.
+    Drain,
+    /// Close everything and end.
+    Stop,
+}
+
+/// All that a shard is made from. Moves to its thread.
+#[derive(Debug)]
+pub struct Setup {
+    /// Configuration and opened folders.
+    pub site: Arc<Site>,
+    /// This shard's listeners: listening already.
+    pub listeners: Vec<Listening>,
+    /// Where other threads reach it.
+    pub mailbox: Arc<Mailbox<Message>>,
+    /// Its counters.
+    pub metrics: Arc<ShardMetrics>,
+    /// Everybody's counters, for the admin listener.
+    pub registry: Arc<Registry>,
+    /// What health checks are told.
+    pub health: Arc<Health>,
+    /// Threads for blocking work.
+    pub jobs: Arc<Jobs>,
+    /// Where its access lines go.
+    pub access_log: Option<AccessLog>,
+}
+
+/// Runs a shard on the calling thread until it is told to end. `ready` is called once: when it accepts, or with
+/// the reason why it does not.
+pub fn run(setup: Setup, ready: impl FnOnce(Result<()>)) {
+    let executor = match Executor::new() {
+        Ok(executor) => executor,
+        Err(error) => return ready(Err(error)),
+    };
+    let metrics = Arc::clone(&setup.metrics);
+    executor.run(async move {
+        match Driver::new(setup) {
+            Ok(driver) => {
+                ready(Ok(()));
+                driver.run().await;
+            }
+            Err(error) => ready(Err(Error::io("cannot start a shard", &error))),
+        }
+    });
+    metrics.executor_descriptors_left.add(executor.finish() as u64);
+}
+
+/// What a connection's turn works with: everything of a shard but the connections themselves.
+struct Worker {
+    scratch: Box<[u8]>,
+    parts: Option<Box<Parts>>,
+    path: PathBuffer,
+    outgoing: Outgoing,
+    exchanges: Vec<Box<Exchange>>,
+    pool: BufferPool,
+    router: Router,
+    admin: Router,
+    context: Rc<Context>,
+    inbox: Rc<Inbox>,
+    cold_permits: Rc<Permits>,
+    metrics: Arc<ShardMetrics>,
+    access_log: Option<AccessLog>,
+    limits: http1::Limits,
+    body_bytes_max: u64,
+    requests_per_connection: u32,
+    deadlines: Deadlines,
+    clock: Clock,
+    now: Now,
+    date: DateCache,
+    draining: bool,
+    /// Responses of this turn that were answered at once, and are timed together.
+    answered: u64,
+    /// How far the partial head at hand was searched for its end.
+    scanned: u32,
+}
+
+impl Worker {
+    fn new(setup: &mut Setup, local: Rc<Local>, finished: Arc<EventFd>) -> Self {
+        let settings = &setup.site.settings;
+        let clock = Clock::start();
+        let now = clock.now();
+        let shards = settings.shards.max(1);
+        let cache = &settings.memory.open_file_cache;
+        let files = FileCache::new(
+            cache,
+            cache.entries.div_ceil(shards),
+            settings.memory.static_cache_bytes / shards,
+        );
+        let context = Rc::new(Context {
+            files: RefCell::new(files),
+            offload: Offload::new(Arc::clone(&setup.jobs), finished),
+            now: Cell::new(now),
+            path: RefCell::default(),
+        });
+        let admin =
+            Admin { registry: Arc::clone(&setup.registry), health: Arc::clone(&setup.health) };
+        Worker {
+            scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
+            parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),
+            path: PathBuffer::new(),
+            outgoing: Outgoing::new(),
+            exchanges: Vec::with_capacity(EXCHANGES_MAX),
+            pool: BufferPool::new(settings.memory.buffer_pools, buffers_in_use_max(settings)),
+            router: Router::new(&setup.site),
+            admin: Router::single(Rc::new(admin)),
+            context,
+            inbox: Inbox::new(local),
+            cold_permits: Permits::new(COLD_READERS_MAX),
+            metrics: Arc::clone(&setup.metrics),
+            access_log: setup.access_log.take(),
+            limits: limits(settings),
+            body_bytes_max: settings.limits.body_bytes,
+            requests_per_connection: settings.limits.requests_per_connection,
+            deadlines: Deadlines::new(&settings.timeouts),
+            clock,
+            now,
+            date: DateCache::new(),
+            draining: false,
+            answered: 0,
+            scanned: 0,
+        }
+    }
+
+    /// Takes over another configuration: what is in progress ends as it began.
+    fn reload(&mut self, site: &Site) {
+        let settings = &site.settings;
+        let shards = settings.shards.max(1);
+        let cache = &settings.memory.open_file_cache;
+        self.router = Router::new(site);
+        self.limits = limits(settings);
+        self.body_bytes_max = settings.limits.body_bytes;
+        self.requests_per_connection = settings.limits.requests_per_connection;
+        let earliest = self.deadlines.earliest();
+        self.deadlines = Deadlines::new(&settings.timeouts);
+        self.deadlines.replace_earliest(earliest);
+        self.pool.resize(settings.memory.buffer_pools);
+        if let Some(parts) = &mut self.parts {
+            **parts = Parts::with_capacity(settings.limits.headers);
+        }
+        // Routes are numbered, and another configuration numbers them anew.
+        *self.context.files.borrow_mut() = FileCache::new(
+            cache,
+            cache.entries.div_ceil(shards),
+            settings.memory.static_cache_bytes / shards,
+        );
+    }
+
+    /// After a panic in a connection's turn: whatever that turn had taken is made anew.
+    fn recover(&mut self) {
+        if self.scratch.is_empty() {
+            self.scratch = vec![0; SCRATCH_BYTES].into_boxed_slice();
+        }
+        self.parts.get_or_insert_with(Box::default);
+        self.outgoing = Outgoing::new();
+    }
+}
+
+fn limits(settings: &crate::config::Settings) -> http1::Limits {
+    http1::Limits {
+        header_bytes: settings.limits.header_bytes,
+        headers: settings.limits.headers,
+        target_bytes: settings.limits.target_bytes,
+    }
+}
+
+/// Until there is a budget: every connection may hold a partial head and a kept response at their largest.
+fn buffers_in_use_max(settings: &crate::config::Settings) -> usize {
+    settings.memory.worker_connections.saturating_mul(128 << 10)
+}
+
+/// An epoll token that is not a connection: those have generation 0.
+fn token(index: u32) -> u64 {
+    u64::from(index)
+}
+
+/// Adds a descriptor that belongs to the shard for good.
+fn watch(epoll: &crate::sys::epoll::Epoll, fd: &impl AsFd, index: u32) -> io::Result<()> {
+    epoll.add(fd.as_fd(), token(index), crate::sys::epoll::READABLE)
+}

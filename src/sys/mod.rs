@@ -1,1 +1,26 @@
-//! Placeholder.
+//! Every system call and every unsafe block of the core, as thin safe functions.
+//!
+//! Nothing here decides anything: no policy, no retry beyond `EINTR`, no logging.
+
+pub mod cpu;
+pub mod descriptors;
+pub mod epoll;
+pub mod event;
+pub mod open;
+pub mod rlimit;
+pub mod sendfile;
+pub mod socket;
+pub mod thread;
+pub mod uring;
+
+use std::io;
+
+/// `-1` becomes the calling thread's `errno`.
+fn check(result: libc::c_int) -> io::Result<libc::c_int> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The same for calls that return a size.
+fn check_size(result: libc::ssize_t) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}

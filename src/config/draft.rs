@@ -1,0 +1,450 @@
+//! What the document says, typed and checked key by key, with the defaults that depend on nothing else.
+//!
+//! What depends on the process or on two keys together is left to [`super::resolve`].
+
+use std::{ops::RangeInclusive, time::Duration};
+
+use super::{
+    document::{Mark, Node, Value},
+    field::Field,
+    routes::read_routes,
+    settings::{AccessLog, BufferPools, Level, Limits, Listener, Log, LogPath, OpenFileCache, Route, Timeouts},
+};
+use crate::error::Result;
+
+/// Most addresses in `listen`, inherited sockets included.
+pub(super) const LISTENERS_MAX: usize = 64;
+
+/// Bounds of `shards`.
+pub(super) const SHARDS: RangeInclusive<u64> = 1..=1024;
+
+const WORKER_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
+const POOL_BUFFERS: RangeInclusive<u64> = 0..=65_536;
+const OPEN_FILES: RangeInclusive<u64> = 0..=1_000_000;
+const MIN_USES: RangeInclusive<u64> = 1..=1_000_000;
+const RESPONSE_CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
+const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+const HEADER_BYTES: RangeInclusive<u64> = 512..=64 << 10;
+const HEADERS: RangeInclusive<u64> = 1..=1024;
+const TARGET_BYTES: RangeInclusive<u64> = 64..=64 << 10;
+const BODY_BYTES: RangeInclusive<u64> = 0..=1 << 50;
+const REQUESTS: RangeInclusive<u64> = 0..=u32::MAX as u64;
+
+/// A value that a later check may have to complain about.
+#[derive(Clone, Debug)]
+pub(super) struct Marked<T> {
+    /// The value.
+    pub value: T,
+    /// Where it stands.
+    pub mark: Mark,
+}
+
+/// One layer or all layers of the configuration. An `Option` that is `None` was not given.
+#[derive(Debug, Default)]
+pub(super) struct Draft {
+    /// Absent or `auto`: one per core.
+    pub shards: Option<Marked<usize>>,
+    /// Bind each shard to a core.
+    pub pin_shards: bool,
+    /// The items of `listen`, and where they stand together.
+    pub listen: Option<Marked<Vec<Marked<Listener>>>>,
+    /// The admin listener.
+    pub admin: Option<Marked<Listener>>,
+    /// Empty when none was given.
+    pub routes: Vec<Route>,
+    /// Connection slots of each shard.
+    pub worker_connections: Option<Marked<usize>>,
+    /// Free buffers kept.
+    pub buffer_pools: BufferPools,
+    /// All but its `entries`.
+    pub open_file_cache: OpenFileCache,
+    /// The cache's `entries`.
+    pub open_files: Option<Marked<usize>>,
+    /// The response cache, bytes.
+    pub response_cache_bytes: Option<usize>,
+    /// Its static share, bytes.
+    pub static_cache_bytes: Option<Marked<usize>>,
+    /// Raise the soft limit of descriptors.
+    pub raise_nofile: Option<bool>,
+    /// Deadlines.
+    pub timeouts: Timeouts,
+    /// Bounds, all but `target_bytes`.
+    pub limits: Limits,
+    /// The bound of a request's target.
+    pub target_bytes: Option<Marked<usize>>,
+    /// The access log.
+    pub access_log: Option<AccessLog>,
+    /// The diagnostic log.
+    pub log: Log,
+}
+
+impl Draft {
+    /// Reads a document.
+    ///
+    /// # Errors
+    /// The first key, in the order written, that is unknown, not in this version, or has a value that is
+    /// not allowed.
+    pub(super) fn read(document: &Node) -> Result<Draft> {
+        const KEYS: [&str; 10] = [
+            "shards", "pin_shards", "listen", "admin", "routes", "memory", "timeouts", "limits", "access_log", "log",
+        ];
+        let mut draft = Draft::default();
+        for field in Field::root(document).section()? {
+            match field.key {
+                "shards" => draft.shards = read_shards(&field)?,
+                "pin_shards" => draft.pin_shards = field.bool()?,
+                "listen" => draft.listen = Some(mark(&field, read_listen(&field)?)),
+                "admin" => draft.admin = Some(read_listener(&field, &[])?),
+                "routes" => draft.routes = read_routes(&field)?,
+                "memory" => draft.read_memory(&field)?,
+                "timeouts" => read_timeouts(&field, &mut draft.timeouts)?,
+                "limits" => draft.read_limits(&field)?,
+                "access_log" => draft.access_log = Some(read_access_log(&field)?),
+                "log" => read_log(&field, &mut draft.log)?,
+                _ => return Err(field.unknown(&KEYS, &[])),
+            }
+        }
+        Ok(draft)
+    }
+
+    fn read_memory(&mut self, memory: &Field<'_>) -> Result<()> {
+        const KEYS: [&str; 5] =
+            ["worker_connections", "buffer_pools", "open_file_cache", "response_cache", "raise_nofile"];
+        const LATER: [&str; 4] = ["profile", "budget", "mmap", "tls_session_cache"];
+        for field in memory.section()? {
+            match field.key {
+                "worker_connections" => {
+                    self.worker_connections = Some(mark(&field, field.count(WORKER_CONNECTIONS)?));
+                }
+                "buffer_pools" => read_buffer_pools(&field, &mut self.buffer_pools)?,
+                "open_file_cache" => self.read_open_file_cache(&field)?,
+                "response_cache" => self.read_response_cache(&field)?,
+                "raise_nofile" => self.raise_nofile = Some(field.bool()?),
+                _ => return Err(field.unknown(&KEYS, &LATER)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_open_file_cache(&mut self, cache: &Field<'_>) -> Result<()> {
+        const KEYS: [&str; 5] = ["entries", "min_uses", "inactive", "valid", "errors"];
+        if !matches!(cache.node.value, Value::Map(_)) {
+            self.open_files = Some(mark(cache, cache.count(OPEN_FILES)?));
+            return Ok(());
+        }
+        for field in cache.section()? {
+            match field.key {
+                "entries" => self.open_files = Some(mark(&field, field.count(OPEN_FILES)?)),
+                "min_uses" => self.open_file_cache.min_uses = field.count(MIN_USES)?,
+                "inactive" => self.open_file_cache.inactive = field.time(TIME)?,
+                "valid" => self.open_file_cache.valid = field.time(TIME)?,
+                "errors" => self.open_file_cache.errors = field.bool()?,
+                _ => return Err(field.unknown(&KEYS, &[])),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_response_cache(&mut self, cache: &Field<'_>) -> Result<()> {
+        const KEYS: [&str; 2] = ["size", "static"];
+        const LATER: [&str; 4] = ["proxy", "max_object", "high", "low"];
+        if !matches!(cache.node.value, Value::Map(_)) {
+            self.response_cache_bytes = Some(cache.size(RESPONSE_CACHE_BYTES)?);
+            return Ok(());
+        }
+        for field in cache.section()? {
+            match field.key {
+                "size" => self.response_cache_bytes = Some(field.size(RESPONSE_CACHE_BYTES)?),
+                "static" => self.static_cache_bytes = Some(mark(&field, field.size(RESPONSE_CACHE_BYTES)?)),
+                _ => return Err(field.unknown(&KEYS, &LATER)),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_limits(&mut self, limits: &Field<'_>) -> Result<()> {
+        const KEYS: [&str; 5] =
+            ["header_bytes", "headers", "target_bytes", "body_bytes", "requests_per_connection"];
+        const LATER: [&str; 2] = ["connections_per_ip", "h2_streams"];
+        for field in limits.section()? {
+            match field.key {
+                "header_bytes" => self.limits.header_bytes = field.size(HEADER_BYTES)?,
+                "headers" => self.limits.headers = field.count(HEADERS)?,
+                "target_bytes" => self.target_bytes = Some(mark(&field, field.size(TARGET_BYTES)?)),
+                "body_bytes" => self.limits.body_bytes = field.size(BODY_BYTES)?,
+                "requests_per_connection" => self.limits.requests_per_connection = field.count(REQUESTS)?,
+                _ => return Err(field.unknown(&KEYS, &LATER)),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mark<T>(field: &Field<'_>, value: T) -> Marked<T> {
+    Marked { value, mark: field.node.mark.clone() }
+}
+
+fn read_shards(field: &Field<'_>) -> Result<Option<Marked<usize>>> {
+    match &field.node.value {
+        Value::Text(text) if text == "auto" => Ok(None),
+        Value::Int(_) => Ok(Some(mark(field, field.count(SHARDS)?))),
+        _ => Err(field.wrong(&format!("auto or a whole number from {} to {}", SHARDS.start(), SHARDS.end()))),
+    }
+}
+
+fn read_listen(field: &Field<'_>) -> Result<Vec<Marked<Listener>>> {
+    let mut listeners: Vec<Marked<Listener>> = Vec::new();
+    for item in field.items(LISTENERS_MAX)? {
+        let listener = match item.node.value {
+            Value::Text(_) => read_address(&item)?,
+            _ => read_listener(&item, &["tls"])?,
+        };
+        if listeners.iter().any(|other| other.value.clashes_with(&listener.value)) {
+            return Err(item.error(format!("{}: {} is listened on already", item.path, listener.value.name)));
+        }
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// A mapping with an `address`; the keys in `later` are not in this version.
+fn read_listener(field: &Field<'_>, later: &[&str]) -> Result<Marked<Listener>> {
+    let mut address = None;
+    for entry in field.section()? {
+        match entry.key {
+            "address" => address = Some(read_address(&entry)?),
+            _ => return Err(entry.unknown(&["address"], later)),
+        }
+    }
+    address.ok_or_else(|| field.at_key(format!("{} needs an address", field.path)))
+}
+
+fn read_address(field: &Field<'_>) -> Result<Marked<Listener>> {
+    let Value::Text(_) = field.node.value else {
+        return Err(field.wrong(super::address::ALLOWED));
+    };
+    let listener = Listener::parse(field.text()?, field.node.mark.base())
+        .map_err(|what| field.error(format!("{} {what}", field.path)))?;
+    Ok(mark(field, listener))
+}
+
+fn read_buffer_pools(field: &Field<'_>, pools: &mut BufferPools) -> Result<()> {
+    for tier in field.section()? {
+        match tier.key {
+            "small" => read_tier(&tier, 4 << 10, &mut pools.small)?,
+            "medium" => read_tier(&tier, 16 << 10, &mut pools.medium)?,
+            "large" => read_tier(&tier, 64 << 10, &mut pools.large)?,
+            _ => return Err(tier.unknown(&["small", "medium", "large"], &[])),
+        }
+    }
+    Ok(())
+}
+
+/// The sizes are the profile's and fixed: a configuration may state them, not change them.
+fn read_tier(tier: &Field<'_>, bytes: u64, count: &mut usize) -> Result<()> {
+    for field in tier.section()? {
+        match field.key {
+            "count" => *count = field.count(POOL_BUFFERS)?,
+            "size" if field.size::<u64>(0..=u64::MAX).is_ok_and(|size| size == bytes) => {}
+            "size" => return Err(field.wrong(&format!("{}KB, the size of this tier", bytes >> 10))),
+            _ => return Err(field.unknown(&["count", "size"], &["global"])),
+        }
+    }
+    Ok(())
+}
+
+fn read_timeouts(field: &Field<'_>, timeouts: &mut Timeouts) -> Result<()> {
+    const KEYS: [&str; 5] = ["header", "body", "write", "idle", "drain"];
+    const LATER: [&str; 3] = ["handshake", "upstream_connect", "upstream_read"];
+    for entry in field.section()? {
+        match entry.key {
+            "header" => timeouts.header = entry.time(TIME)?,
+            "body" => timeouts.body = entry.time(TIME)?,
+            "write" => timeouts.write = entry.time(TIME)?,
+            "idle" => timeouts.idle = entry.time(TIME)?,
+            "drain" => timeouts.drain = entry.time(DRAIN)?,
+            _ => return Err(entry.unknown(&KEYS, &LATER)),
+        }
+    }
+    Ok(())
+}
+
+/// A mapping, perhaps empty: `access_log: {}` writes to standard output.
+fn read_access_log(field: &Field<'_>) -> Result<AccessLog> {
+    if let Value::Null = field.node.value {
+        return Err(field.wrong("a mapping such as { path: \"-\", format: combined }"));
+    }
+    let mut path = LogPath::Standard;
+    for entry in field.section()? {
+        match entry.key {
+            "path" => path = read_log_path(&entry)?,
+            "format" => match entry.word(&[("combined", true), ("json", false)])? {
+                true => {}
+                false => return Err(entry.later_value("json")),
+            },
+            _ => return Err(entry.unknown(&["path", "format"], &[])),
+        }
+    }
+    Ok(AccessLog { path })
+}
+
+fn read_log(field: &Field<'_>, log: &mut Log) -> Result<()> {
+    const LEVELS: [(&str, Level); 5] = [
+        ("error", Level::Error),
+        ("warn", Level::Warn),
+        ("info", Level::Info),
+        ("debug", Level::Debug),
+        ("trace", Level::Trace),
+    ];
+    for entry in field.section()? {
+        match entry.key {
+            "level" => log.level = entry.word(&LEVELS)?,
+            "format" => entry.word(&[("text", ())])?,
+            "path" => log.path = Some(read_log_path(&entry)?),
+            _ => return Err(entry.unknown(&["level", "format", "path"], &[])),
+        }
+    }
+    Ok(())
+}
+
+fn read_log_path(field: &Field<'_>) -> Result<LogPath> {
+    match field.text()? {
+        "-" => Ok(LogPath::Standard),
+        _ => field.path().map(LogPath::File),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config::document::{Source, parse};
+
+    fn read(text: &str) -> Result<Draft, String> {
+        let source = Arc::new(Source { file: Some("f".into()), base: "/base".into() });
+        Draft::read(&parse(text, &source).unwrap()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn unknown_keys_list_what_is_allowed() {
+        assert_eq!(
+            read("limits:\n  header_bytes: 4KB\n  heders: 3\n").unwrap_err(),
+            "f:3:3: unknown key \"heders\" in limits; allowed: header_bytes, headers, target_bytes, body_bytes, \
+             requests_per_connection"
+        );
+        assert_eq!(
+            read("worker_connections: 3\n").unwrap_err(),
+            "f:1:1: unknown key \"worker_connections\"; allowed: shards, pin_shards, listen, admin, routes, memory, \
+             timeouts, limits, access_log, log"
+        );
+        assert_eq!(
+            read("memory: { buffer_pools: { small: { amount: 3 } } }").unwrap_err(),
+            "f:1:36: unknown key \"amount\" in memory.buffer_pools.small; allowed: count, size"
+        );
+    }
+
+    #[test]
+    fn what_is_not_built_yet_says_so_where_it_stands() {
+        for (text, told) in [
+            ("listen:\n  - { address: \"127.0.0.1:1\", tls: {} }", "f:2:31: listen[0].tls"),
+            ("routes: [{ proxy: { upstreams: [] } }]", "f:1:12: routes[0].proxy"),
+            ("routes: [{ root: a, listing: false }]", "f:1:21: routes[0].listing"),
+            ("routes: [{ root: a, fallback: /i }]", "f:1:21: routes[0].fallback"),
+            ("routes: [{ root: a, precompressed: [] }]", "f:1:21: routes[0].precompressed"),
+            ("routes: [{ root: a, error_pages: {} }]", "f:1:21: routes[0].error_pages"),
+            ("memory: { profile: small }", "f:1:11: memory.profile"),
+            ("memory: { budget: 1GB }", "f:1:11: memory.budget"),
+            ("memory: { mmap: {} }", "f:1:11: memory.mmap"),
+            ("memory: { tls_session_cache: 5MB }", "f:1:11: memory.tls_session_cache"),
+            ("memory: { buffer_pools: { large: { global: 3 } } }", "f:1:36: memory.buffer_pools.large.global"),
+            ("memory: { response_cache: { proxy: 1MB } }", "f:1:29: memory.response_cache.proxy"),
+            ("memory: { response_cache: { max_object: 1MB } }", "f:1:29: memory.response_cache.max_object"),
+            ("memory: { response_cache: { high: 90 } }", "f:1:29: memory.response_cache.high"),
+            ("memory: { response_cache: { low: 70 } }", "f:1:29: memory.response_cache.low"),
+            ("timeouts: { handshake: 1s }", "f:1:13: timeouts.handshake"),
+            ("timeouts: { upstream_connect: 1s }", "f:1:13: timeouts.upstream_connect"),
+            ("timeouts: { upstream_read: 1s }", "f:1:13: timeouts.upstream_read"),
+            ("limits: { connections_per_ip: 0 }", "f:1:11: limits.connections_per_ip"),
+            ("limits: { h2_streams: 100 }", "f:1:11: limits.h2_streams"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), format!("{told}: not in this version"));
+        }
+        assert_eq!(
+            read("access_log: { format: json }").unwrap_err(),
+            "f:1:23: access_log.format json: not in this version"
+        );
+    }
+
+    #[test]
+    fn each_limit_holds_at_its_ends() {
+        let (ends, past) = (
+            [
+                "shards: 1", "shards: 1024", "shards: auto",
+                "memory: { worker_connections: 1 }", "memory: { worker_connections: 1000000 }",
+                "memory: { buffer_pools: { small: { count: 0, size: 4096 } } }",
+                "memory: { buffer_pools: { large: { count: 65536, size: 64kb } } }",
+                "memory: { open_file_cache: 0 }", "memory: { open_file_cache: { entries: 1000000, min_uses: 1 } }",
+                "memory: { response_cache: 0 }", "memory: { response_cache: 1024GB }",
+                "timeouts: { header: 1ms, idle: 24h, drain: 0 }", "timeouts: { drain: 0s }",
+                "limits: { header_bytes: 512 }", "limits: { header_bytes: 64KB }",
+                "limits: { headers: 1 }", "limits: { headers: 1024 }",
+                "limits: { target_bytes: 64 }", "limits: { target_bytes: 64KB }",
+                "limits: { body_bytes: 0 }", "limits: { requests_per_connection: 0 }",
+                "limits: { requests_per_connection: 4294967295 }",
+            ],
+            [
+                "shards: 0", "shards: 1025", "shards: Auto", "shards: \"2\"",
+                "memory: { worker_connections: 0 }", "memory: { worker_connections: 1000001 }",
+                "memory: { buffer_pools: { small: { size: 16KB } } }",
+                "memory: { buffer_pools: { large: { count: 65537 } } }",
+                "memory: { open_file_cache: 1000001 }", "memory: { open_file_cache: 4KB }",
+                "memory: { open_file_cache: { min_uses: 0 } }", "memory: { open_file_cache: { valid: 0s } }",
+                "memory: { response_cache: 1025GB }", "memory: { raise_nofile: yes }",
+                "timeouts: { header: 0s }", "timeouts: { idle: 0 }", "timeouts: { write: 86401s }",
+                "limits: { header_bytes: 511 }", "limits: { header_bytes: 65537 }",
+                "limits: { headers: 0 }", "limits: { headers: 1025 }",
+                "limits: { target_bytes: 63 }", "limits: { requests_per_connection: 4294967296 }",
+                "log: { level: warning }", "log: { format: json }", "log: { path: 3 }",
+                "access_log:", "admin:", "admin: 127.0.0.1:9090", "listen:", "listen: [{}]", "listen: 8080",
+                "listen: [8080]", "listen: { adress: x }", "routes:", "memory: []", "[]", "text",
+            ],
+        );
+        for text in ends {
+            assert!(read(text).is_ok(), "{text}: {}", read(text).unwrap_err());
+        }
+        for text in past {
+            assert!(read(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn sections_may_be_left_empty() {
+        let draft = read("memory:\nlimits:\ntimeouts:\nlog:\n").unwrap();
+        assert_eq!((draft.limits, draft.timeouts), (Limits::default(), Timeouts::default()));
+    }
+
+    #[test]
+    fn an_address_is_listened_on_once() {
+        assert_eq!(
+            read("listen: [\"127.0.0.1:1\", { address: \"127.0.0.1:1\" }]").unwrap_err(),
+            "f:1:25: listen[1]: 127.0.0.1:1 is listened on already"
+        );
+        assert!(read("listen: [\"127.0.0.1:0\", \"127.0.0.1:0\"]").is_ok());
+    }
+
+    #[test]
+    fn there_are_at_most_64_addresses() {
+        let text = |count: usize| format!("listen: [{}]", vec!["\"127.0.0.1:0\""; count].join(", "));
+        assert!(read(&text(LISTENERS_MAX)).is_ok());
+        assert!(read(&text(LISTENERS_MAX + 1)).unwrap_err().contains("has 65 items, at most 64"));
+    }
+
+    #[test]
+    fn the_access_log_goes_to_standard_output_unless_told() {
+        assert_eq!(read("access_log: {}").unwrap().access_log, Some(AccessLog { path: LogPath::Standard }));
+        let file = read("access_log: { path: a.log, format: combined }").unwrap().access_log;
+        assert_eq!(file, Some(AccessLog { path: LogPath::File("/base/a.log".into()) }));
+    }
+}

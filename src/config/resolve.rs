@@ -1,0 +1,340 @@
+//! From a draft to [`Settings`]: defaults that depend on the process, checks across keys, and the sum of
+//! file descriptors.
+//!
+//! Pure: what the process may use is handed in, nothing is opened, bound or looked up.
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::OwnedFd,
+    sync::Arc,
+};
+
+use super::{
+    Host,
+    draft::{Draft, LISTENERS_MAX, Marked, SHARDS},
+    settings::{Action, Address, Limits, Listener, Memory, OpenFileCache, Route, Settings},
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Descriptors kept back for logs, executors, admin connections and files that are being opened.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+/// Defaults, the smallest column of the memory profile; scaled down to fit, no further than the second number.
+const WORKER_CONNECTIONS: (usize, usize) = (1024, 64);
+const OPEN_FILES_MIN: usize = 16;
+const RESPONSE_CACHE_BYTES: usize = 64 << 20;
+
+const PORT: u16 = 8080;
+const ADMIN_PORT: u16 = 9090;
+
+/// Fills in what `draft` leaves open. `sockets` are the inherited listeners; `configured` is false when
+/// nobody said anything at all.
+pub(super) fn resolve(
+    draft: Draft,
+    sockets: &[(String, Arc<OwnedFd>)],
+    configured: bool,
+    host: &Host,
+) -> Result<Settings> {
+    let shards = match &draft.shards {
+        Some(shards) => shards.value,
+        None => host.cores.clamp(1, usize::try_from(*SHARDS.end()).unwrap_or(usize::MAX)),
+    };
+    let admin = match &draft.admin {
+        Some(admin) => Some(admin.value.clone()),
+        None => (host.binary && !configured).then(|| loopback(ADMIN_PORT)),
+    };
+    let listeners = resolve_listeners(&draft, sockets)?;
+    let limits = resolve_limits(&draft)?;
+    let (response_cache_bytes, static_cache_bytes) = resolve_response_cache(&draft)?;
+    let raise_nofile = draft.raise_nofile.unwrap_or(host.binary);
+    let (worker_connections, entries) = Descriptors {
+        shards,
+        listeners: listeners.len() + usize::from(admin.is_some()),
+        worker_connections: draft.worker_connections.as_ref(),
+        entries: draft.open_files.as_ref(),
+        available: if raise_nofile { host.nofile_hard } else { host.nofile_soft },
+        hard: host.nofile_hard,
+    }
+    .fit()
+    .map_err(|message| {
+        let mark = draft.worker_connections.as_ref().or(draft.open_files.as_ref()).or(draft.shards.as_ref());
+        match mark {
+            Some(marked) => marked.mark.error(ErrorKind::Limit, message),
+            None => Error::new(ErrorKind::Limit, message),
+        }
+    })?;
+    let routes = if draft.routes.is_empty() { vec![welcome()] } else { draft.routes };
+    Ok(Settings {
+        shards,
+        pin_shards: draft.pin_shards,
+        listeners,
+        admin,
+        routes,
+        memory: Memory {
+            worker_connections,
+            buffer_pools: draft.buffer_pools,
+            open_file_cache: OpenFileCache { entries, ..draft.open_file_cache },
+            response_cache_bytes,
+            static_cache_bytes,
+            raise_nofile,
+        },
+        timeouts: draft.timeouts,
+        limits,
+        access_log: draft.access_log,
+        log: draft.log,
+    })
+}
+
+/// `listen` first, in its order, then inherited sockets; [`PORT`] when there is neither.
+fn resolve_listeners(draft: &Draft, sockets: &[(String, Arc<OwnedFd>)]) -> Result<Vec<Listener>> {
+    let mut listeners: Vec<Listener> = Vec::new();
+    if let Some(listen) = &draft.listen {
+        listeners.extend(listen.value.iter().map(|listener| listener.value.clone()));
+    }
+    listeners.extend(sockets.iter().map(|(name, socket)| Listener {
+        name: name.clone(),
+        address: Address::Inherited(Arc::clone(socket)),
+    }));
+    if let (Some(listen), true) = (&draft.listen, listeners.is_empty()) {
+        return Err(listen.mark.error(ErrorKind::Config, "listen needs at least one address"));
+    }
+    if listeners.is_empty() {
+        listeners.push(loopback(PORT));
+    }
+    if listeners.len() > LISTENERS_MAX {
+        let what = format!("{} listeners, inherited ones included; at most {LISTENERS_MAX}", listeners.len());
+        return Err(Error::new(ErrorKind::Config, what));
+    }
+    if let Some(admin) = &draft.admin
+        && listeners.iter().any(|listener| listener.clashes_with(&admin.value))
+    {
+        let what = format!("admin.address: {} is listened on already", admin.value.name);
+        return Err(admin.mark.error(ErrorKind::Config, what));
+    }
+    Ok(listeners)
+}
+
+/// A target lies within the head, so a smaller bound of the head also bounds a target nobody spoke of.
+fn resolve_limits(draft: &Draft) -> Result<Limits> {
+    let header_bytes = draft.limits.header_bytes;
+    let target_bytes = match &draft.target_bytes {
+        Some(target) if target.value > header_bytes => {
+            let what = format!(
+                "limits.target_bytes ({}) is more than limits.header_bytes ({header_bytes}), of which it is a part",
+                target.value
+            );
+            return Err(target.mark.error(ErrorKind::Config, what));
+        }
+        Some(target) => target.value,
+        None => draft.limits.target_bytes.min(header_bytes),
+    };
+    Ok(Limits { target_bytes, ..draft.limits })
+}
+
+/// The whole cache and its static share, half of it unless given. A share given alone makes the whole fit it.
+fn resolve_response_cache(draft: &Draft) -> Result<(usize, usize)> {
+    match (draft.response_cache_bytes, &draft.static_cache_bytes) {
+        (Some(size), Some(share)) if share.value > size => {
+            let what = format!(
+                "memory.response_cache.static ({}) is more than memory.response_cache.size ({size}), of which it \
+                 is a part",
+                share.value
+            );
+            Err(share.mark.error(ErrorKind::Config, what))
+        }
+        (Some(size), Some(share)) => Ok((size, share.value)),
+        (Some(size), None) => Ok((size, size / 2)),
+        (None, Some(share)) => Ok((share.value.max(RESPONSE_CACHE_BYTES), share.value)),
+        (None, None) => Ok((RESPONSE_CACHE_BYTES, RESPONSE_CACHE_BYTES / 2)),
+    }
+}
+
+/// The profile's `FdManager` before the start: who may hold a descriptor, against how many there are.
+struct Descriptors<'a> {
+    shards: usize,
+    /// The admin listener included; each holds one descriptor in each shard.
+    listeners: usize,
+    worker_connections: Option<&'a Marked<usize>>,
+    entries: Option<&'a Marked<usize>>,
+    /// What the server will have once it runs.
+    available: u64,
+    /// What it could have.
+    hard: u64,
+}
+
+impl Descriptors<'_> {
+    /// Connections per shard and entries of the open-file cache. Given numbers are kept; defaults are halved,
+    /// the one that holds more first, until the sum fits.
+    fn fit(&self) -> Result<(usize, usize), String> {
+        let mut connections = self.worker_connections.map_or(WORKER_CONNECTIONS.0, |given| given.value);
+        let mut entries = self.entries.map_or(OpenFileCache::default().entries, |given| given.value);
+        while self.needed(connections, entries) > self.available {
+            let connections_give = self.worker_connections.is_none() && connections > WORKER_CONNECTIONS.1;
+            let entries_give = self.entries.is_none() && entries > OPEN_FILES_MIN;
+            match (connections_give, entries_give) {
+                (true, true) if self.shards.saturating_mul(connections) < entries => entries /= 2,
+                (true, _) => connections /= 2,
+                (false, true) => entries = (entries / 2).max(OPEN_FILES_MIN),
+                (false, false) => return Err(self.explain(connections, entries)),
+            }
+        }
+        Ok((connections, entries))
+    }
+
+    fn needed(&self, connections: usize, entries: usize) -> u64 {
+        self.fixed() + product(self.shards, connections) + wide(entries)
+    }
+
+    fn fixed(&self) -> u64 {
+        product(self.shards, self.listeners) + RESERVED_DESCRIPTORS
+    }
+
+    /// The sum, term by term, and what would make it fit.
+    fn explain(&self, connections: usize, entries: usize) -> String {
+        let left = self.available.saturating_sub(self.fixed() + wide(entries)) / wide(self.shards).max(1);
+        let mut remedies = Vec::new();
+        if left >= 1 {
+            remedies.push(format!("lower memory.worker_connections to {left} or less"));
+        } else {
+            remedies.push(String::from("lower memory.open_file_cache or shards"));
+        }
+        if self.available < self.hard {
+            remedies.push(format!("set memory.raise_nofile: true (the hard limit is {})", self.hard));
+        }
+        remedies.push(String::from("raise the limit of open files (ulimit -n, LimitNOFILE=)"));
+        format!(
+            "needs {} file descriptors, but this process may have {}: {} shards x {connections} worker_connections \
+             = {}, open_file_cache {entries}, {} shards x {} listeners = {}, reserved {RESERVED_DESCRIPTORS}; {}",
+            self.needed(connections, entries),
+            self.available,
+            self.shards,
+            product(self.shards, connections),
+            self.shards,
+            self.listeners,
+            product(self.shards, self.listeners),
+            remedies.join(", or "),
+        )
+    }
+}
+
+/// Cannot overflow: both are bounded far below 32 bits.
+fn product(left: usize, right: usize) -> u64 {
+    wide(left).saturating_mul(wide(right))
+}
+
+fn wide(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+fn loopback(port: u16) -> Listener {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Listener { name: address.to_string(), address: Address::Tcp(address) }
+}
+
+fn welcome() -> Route {
+    Route { host: None, path: String::from("/"), action: Action::Welcome, headers: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Config;
+
+    fn host(nofile_soft: u64, nofile_hard: u64) -> Host {
+        Host { cores: 2, nofile_soft, nofile_hard, binary: false }
+    }
+
+    fn settings(text: &str, host: &Host) -> Result<Settings, String> {
+        let mut config = Config::new();
+        config.load_yaml(text).unwrap();
+        config.resolve(host).map_err(|error| error.to_string())
+    }
+
+    fn scaled(text: &str, soft: u64) -> (usize, usize) {
+        let memory = settings(text, &host(soft, 1 << 20)).unwrap().memory;
+        (memory.worker_connections, memory.open_file_cache.entries)
+    }
+
+    #[test]
+    fn defaults_fit_exactly_or_scale_down() {
+        // 2 x 1024 connections, 1000 files, 2 x 1 listeners, 128 reserved.
+        assert_eq!(scaled("", 3178), (1024, 1000));
+        assert_eq!(scaled("", 3177), (512, 1000));
+        assert_eq!(scaled("", 1024), (128, 500));
+        assert_eq!(scaled("", 2 * 64 + 16 + 2 + 128), (64, 16));
+        assert!(settings("", &host(2 * 64 + 16 + 2 + 127, 1 << 20)).is_err());
+        assert_eq!(scaled("memory: { raise_nofile: true }", 10), (1024, 1000));
+    }
+
+    #[test]
+    fn a_default_gives_way_to_a_given_number() {
+        assert_eq!(scaled("memory: { worker_connections: 400 }", 1024), (400, 62));
+        assert_eq!(scaled("memory: { open_file_cache: 700 }", 1024), (64, 700));
+        assert_eq!(scaled("memory: { open_file_cache: 0 }", 1024), (256, 0));
+    }
+
+    #[test]
+    fn given_numbers_that_cannot_fit_are_summed_up() {
+        let text = "memory:\n  worker_connections: 4096\n";
+        let told = settings(text, &host(1024, 4096)).unwrap_err();
+        assert_eq!(
+            told,
+            "<text>:2:23: needs 8338 file descriptors, but this process may have 1024: 2 shards x 4096 \
+             worker_connections = 8192, open_file_cache 16, 2 shards x 1 listeners = 2, reserved 128; lower \
+             memory.worker_connections to 439 or less, or set memory.raise_nofile: true (the hard limit is 4096), \
+             or raise the limit of open files (ulimit -n, LimitNOFILE=)"
+        );
+        let told = settings("memory: { worker_connections: 1, open_file_cache: 2000 }", &host(1024, 1024)).unwrap_err();
+        assert!(told.contains("lower memory.open_file_cache or shards") && !told.contains("raise_nofile"), "{told}");
+        let fits = |count: u64| settings(&format!("memory: {{ worker_connections: {count} }}"), &host(1024, 1024));
+        assert!(fits(439).is_ok());
+        assert!(fits(440).is_err());
+    }
+
+    #[test]
+    fn without_limits_nothing_overflows() {
+        let text = "shards: 1024\nmemory: { worker_connections: 1000000, open_file_cache: 1000000 }";
+        assert!(settings(text, &host(u64::MAX, u64::MAX)).is_ok());
+        assert!(settings(text, &host(0, 0)).is_err());
+    }
+
+    #[test]
+    fn the_target_is_part_of_the_head() {
+        let host = host(1 << 20, 1 << 20);
+        assert_eq!(settings("limits: { header_bytes: 512 }", &host).unwrap().limits.target_bytes, 512);
+        assert!(settings("limits: { header_bytes: 8KB, target_bytes: 8KB }", &host).is_ok());
+        assert_eq!(
+            settings("limits: { header_bytes: 8KB, target_bytes: 8193 }", &host).unwrap_err(),
+            "<text>:1:44: limits.target_bytes (8193) is more than limits.header_bytes (8192), of which it is a part"
+        );
+    }
+
+    #[test]
+    fn static_files_take_half_of_the_response_cache_unless_told() {
+        let host = host(1 << 20, 1 << 20);
+        let bytes = |text: &str| {
+            let memory = settings(&format!("memory: {{ response_cache: {text} }}"), &host)?.memory;
+            Ok::<_, String>((memory.response_cache_bytes, memory.static_cache_bytes))
+        };
+        assert_eq!(bytes("{}"), Ok((64 << 20, 32 << 20)));
+        assert_eq!(bytes("16MB"), Ok((16 << 20, 8 << 20)));
+        assert_eq!(bytes("0"), Ok((0, 0)));
+        assert_eq!(bytes("{ size: 16MB, static: 16MB }"), Ok((16 << 20, 16 << 20)));
+        assert_eq!(bytes("{ static: 1GB }"), Ok((1 << 30, 1 << 30)));
+        assert_eq!(
+            bytes("{ size: 1KB, static: 1025 }").unwrap_err(),
+            "<text>:1:48: memory.response_cache.static (1025) is more than memory.response_cache.size (1024), of \
+             which it is a part"
+        );
+    }
+
+    #[test]
+    fn the_admin_listener_needs_an_address_of_its_own() {
+        let host = host(1 << 20, 1 << 20);
+        assert_eq!(
+            settings("admin: { address: \"127.0.0.1:8080\" }", &host).unwrap_err(),
+            "<text>:1:19: admin.address: 127.0.0.1:8080 is listened on already"
+        );
+        assert_eq!(settings("listen: []", &host).unwrap_err(), "<text>:1:9: listen needs at least one address");
+    }
+}

@@ -1,0 +1,209 @@
+//! The effective configuration as YAML, as `webserver check` prints it.
+//!
+//! Loading what is printed gives the same settings again. Inherited sockets and the welcome page have no
+//! written form; they appear as comments.
+
+use std::fmt::Write;
+
+use super::{
+    settings::{Action, Address, Level, Listener, LogPath, Route, Settings},
+    units::{show_size, show_time},
+};
+
+impl Settings {
+    /// Everything, defaults included, as YAML that loads to the same settings. Paths are absolute.
+    pub fn to_yaml(&self) -> String {
+        let mut out = String::with_capacity(2048);
+        // Writing to a String cannot fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    fn write(&self, out: &mut String) -> std::fmt::Result {
+        writeln!(out, "shards: {}", self.shards)?;
+        writeln!(out, "pin_shards: {}", self.pin_shards)?;
+        write_listeners(out, &self.listeners)?;
+        if let Some(admin) = &self.admin {
+            writeln!(out, "admin:\n  address: {}", quote(&written(admin)))?;
+        }
+        write_routes(out, &self.routes)?;
+        self.write_memory(out)?;
+        let times = &self.timeouts;
+        writeln!(
+            out,
+            "timeouts:\n  header: {}\n  body: {}\n  write: {}\n  idle: {}\n  drain: {}",
+            show_time(times.header),
+            show_time(times.body),
+            show_time(times.write),
+            show_time(times.idle),
+            show_time(times.drain),
+        )?;
+        let limits = &self.limits;
+        writeln!(
+            out,
+            "limits:\n  header_bytes: {}\n  headers: {}\n  target_bytes: {}\n  body_bytes: {}\n  \
+             requests_per_connection: {}",
+            size(limits.header_bytes),
+            limits.headers,
+            size(limits.target_bytes),
+            show_size(limits.body_bytes),
+            limits.requests_per_connection,
+        )?;
+        if let Some(log) = &self.access_log {
+            writeln!(out, "access_log:\n  path: {}\n  format: combined", log_path(&log.path))?;
+        }
+        writeln!(out, "log:\n  level: {}\n  format: text", level(self.log.level))?;
+        if let Some(path) = &self.log.path {
+            writeln!(out, "  path: {}", log_path(path))?;
+        }
+        Ok(())
+    }
+
+    fn write_memory(&self, out: &mut String) -> std::fmt::Result {
+        let memory = &self.memory;
+        writeln!(out, "memory:\n  worker_connections: {}\n  buffer_pools:", memory.worker_connections)?;
+        let pools = memory.buffer_pools;
+        for (tier, count, bytes) in
+            [("small", pools.small, "4KB"), ("medium", pools.medium, "16KB"), ("large", pools.large, "64KB")]
+        {
+            writeln!(out, "    {tier}: {{ count: {count}, size: {bytes} }}")?;
+        }
+        let files = &memory.open_file_cache;
+        writeln!(
+            out,
+            "  open_file_cache:\n    entries: {}\n    min_uses: {}\n    inactive: {}\n    valid: {}\n    errors: {}",
+            files.entries,
+            files.min_uses,
+            show_time(files.inactive),
+            show_time(files.valid),
+            files.errors,
+        )?;
+        let (whole, share) = (size(memory.response_cache_bytes), size(memory.static_cache_bytes));
+        writeln!(out, "  response_cache: {{ size: {whole}, static: {share} }}")?;
+        writeln!(out, "  raise_nofile: {}", memory.raise_nofile)
+    }
+}
+
+fn write_listeners(out: &mut String, listeners: &[Listener]) -> std::fmt::Result {
+    let (inherited, written_ones): (Vec<_>, Vec<_>) =
+        listeners.iter().partition(|listener| matches!(listener.address, Address::Inherited(_)));
+    if !written_ones.is_empty() {
+        writeln!(out, "listen:")?;
+    }
+    for listener in written_ones {
+        writeln!(out, "  - address: {}", quote(&written(listener)))?;
+    }
+    for listener in inherited {
+        writeln!(out, "# listening too: the inherited socket {}", quote(&listener.name))?;
+    }
+    Ok(())
+}
+
+/// As it was written, but a unix socket's path is absolute: the text may be loaded from elsewhere.
+fn written(listener: &Listener) -> String {
+    match &listener.address {
+        Address::Unix(path) => format!("unix:{}", path.display()),
+        _ => listener.name.clone(),
+    }
+}
+
+fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
+    let welcome = |route: &Route| matches!(route.action, Action::Welcome);
+    if routes.iter().all(welcome) {
+        return writeln!(out, "# routes: none, the built-in welcome page answers");
+    }
+    writeln!(out, "routes:")?;
+    for route in routes.iter().filter(|route| !welcome(route)) {
+        writeln!(out, "  - path: {}", quote(&route.path))?;
+        if let Some(host) = &route.host {
+            writeln!(out, "    host: {}", quote(host))?;
+        }
+        match &route.action {
+            Action::Files(files) => {
+                writeln!(out, "    root: {}", quote(&files.root.display().to_string()))?;
+                let names: Vec<String> = files.index.iter().map(|name| quote(name)).collect();
+                writeln!(out, "    index: [{}]", names.join(", "))?;
+                writeln!(out, "    dotfiles: {}", files.dotfiles)?;
+                write_map(out, "types", &mut files.types.iter())?;
+            }
+            Action::Redirect(redirect) => {
+                writeln!(out, "    redirect: {{ to: {}, status: {} }}", quote(&redirect.to), redirect.status)?;
+            }
+            Action::Welcome => {}
+        }
+        write_map(out, "headers", &mut route.headers.iter().map(|(name, value)| (name, value)))?;
+    }
+    Ok(())
+}
+
+fn write_map<'a>(
+    out: &mut String,
+    key: &str,
+    entries: &mut dyn Iterator<Item = (&'a String, &'a String)>,
+) -> std::fmt::Result {
+    for (index, (name, value)) in entries.enumerate() {
+        if index == 0 {
+            writeln!(out, "    {key}:")?;
+        }
+        writeln!(out, "      {}: {}", quote(name), quote(value))?;
+    }
+    Ok(())
+}
+
+fn size(bytes: usize) -> String {
+    show_size(u64::try_from(bytes).unwrap_or(u64::MAX))
+}
+
+fn log_path(path: &LogPath) -> String {
+    match path {
+        LogPath::Standard => String::from("\"-\""),
+        LogPath::File(path) => quote(&path.display().to_string()),
+    }
+}
+
+fn level(level: Level) -> &'static str {
+    match level {
+        Level::Error => "error",
+        Level::Warn => "warn",
+        Level::Info => "info",
+        Level::Debug => "debug",
+        Level::Trace => "trace",
+    }
+}
+
+/// A double-quoted YAML scalar (YAML 1.2, 7.3.1). Quoted always: nobody has to know which words are booleans.
+fn quote(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' | '\\' => {
+                out.push('\\');
+                out.push(character);
+            }
+            // Line and paragraph separators and the byte order mark are not printable in YAML either.
+            '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ if character.is_control() => {
+                let _ = write!(out, "\\u{:04x}", u32::from(character));
+            }
+            _ => out.push(character),
+        }
+    }
+    out.push('"');
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quoted_text_reads_back() {
+        for text in ["", "a: b # c", "yes", "\"\\", "ü€𝄞", "a\u{2028}b\u{feff}c", "\t\u{85}\u{7f}"] {
+            let read: String = serde_saphyr::from_str(&quote(text)).unwrap();
+            assert_eq!(read, text);
+        }
+    }
+}

@@ -1,0 +1,272 @@
+//! Blocking work off the shards: a few named threads that are joined, with a bounded queue before them.
+//!
+//! A shard gets a future for the result. The thread that finished a job raises the shard's eventfd, and the
+//! shard's driver wakes the future: no waker crosses a thread.
+
+use std::{
+    cell::{Cell, RefCell},
+    collections::VecDeque,
+    future::Future,
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    thread::JoinHandle,
+};
+
+use crate::sys::{event::EventFd, thread};
+
+/// Jobs that may wait for a thread, over all shards. One more is refused.
+const QUEUE_MAX: usize = 1024;
+
+/// The queue was full: the caller answers 503 and counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QueueFull;
+
+/// The threads and their queue. Shared by all shards of a server.
+#[derive(Debug)]
+pub struct Jobs {
+    shared: Arc<Shared>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+type Work = Box<dyn FnOnce() + Send>;
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    ready: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queue: VecDeque<Work>,
+    stopping: bool,
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Jobs {
+    /// Starts `threads` threads (at least one).
+    pub fn start(threads: usize) -> io::Result<Self> {
+        let jobs = Jobs { shared: Arc::new(Shared::default()), threads: Mutex::new(Vec::new()) };
+        for index in 0..threads.max(1) {
+            let shared = Arc::clone(&jobs.shared);
+            match thread::spawn(&format!("webserver-io{index}"), move || shared.work()) {
+                Ok(thread) => jobs.lock_threads().push(thread),
+                Err(error) => {
+                    jobs.close();
+                    jobs.take_threads().into_iter().for_each(|thread| drop(thread.join()));
+                    return Err(error);
+                }
+            }
+        }
+        Ok(jobs)
+    }
+
+    /// Queues a job; `finished` is called on the thread that ran it, after its result can be read.
+    pub fn submit<T: Send + 'static>(
+        &self,
+        job: impl FnOnce() -> T + Send + 'static,
+        finished: impl FnOnce() + Send + 'static,
+    ) -> Result<Job<T>, QueueFull> {
+        let slot = Arc::new(Mutex::new(None));
+        let result = Arc::clone(&slot);
+        let work: Work = Box::new(move || {
+            // A job that panics leaves no result, and its waiter is told so.
+            let value = catch_unwind(AssertUnwindSafe(job)).ok();
+            *result.lock().unwrap_or_else(PoisonError::into_inner) = value;
+            drop(result);
+            finished();
+        });
+        {
+            let mut state = self.shared.lock();
+            if state.stopping || state.queue.len() >= QUEUE_MAX {
+                return Err(QueueFull);
+            }
+            state.queue.push_back(work);
+        }
+        self.shared.ready.notify_one();
+        Ok(Job { slot })
+    }
+
+    /// No more jobs are taken; the threads end when the queue is empty.
+    pub fn close(&self) {
+        self.shared.lock().stopping = true;
+        self.shared.ready.notify_all();
+    }
+
+    /// The threads, to be joined with a deadline after [`Jobs::close`].
+    pub fn take_threads(&self) -> Vec<JoinHandle<()>> {
+        std::mem::take(&mut *self.lock_threads())
+    }
+
+    fn lock_threads(&self) -> MutexGuard<'_, Vec<JoinHandle<()>>> {
+        self.threads.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn work(&self) {
+        loop {
+            let mut state = self.lock();
+            let work = loop {
+                if let Some(work) = state.queue.pop_front() {
+                    break work;
+                }
+                if state.stopping {
+                    return;
+                }
+                state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            };
+            drop(state);
+            work();
+        }
+    }
+}
+
+/// A job that was queued.
+#[derive(Debug)]
+pub struct Job<T> {
+    slot: Arc<Mutex<Option<T>>>,
+}
+
+impl<T> Job<T> {
+    /// The result, once.
+    pub fn take(&self) -> Option<T> {
+        self.slot.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    /// Whether the thread is done with it: then the result is there, or there is none.
+    fn ended(&self) -> bool {
+        Arc::strong_count(&self.slot) == 1
+    }
+}
+
+/// One shard's access to the threads: what is run here comes back as a future of this shard.
+#[derive(Debug)]
+pub struct Offload {
+    jobs: Arc<Jobs>,
+    finished: Arc<EventFd>,
+    waiters: RefCell<Vec<Waker>>,
+    closed: Cell<bool>,
+}
+
+impl Offload {
+    /// `finished` belongs to the shard's epoll set; the driver calls [`Offload::wake`] when it is raised.
+    pub fn new(jobs: Arc<Jobs>, finished: Arc<EventFd>) -> Rc<Self> {
+        Rc::new(Offload { jobs, finished, waiters: RefCell::default(), closed: Cell::new(false) })
+    }
+
+    /// Runs `job` on one of the threads. The future gives `None` when the job panicked or the shard was cut
+    /// before it ended.
+    pub fn run<T: Send + 'static>(
+        self: &Rc<Self>,
+        job: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<Wait<T>, QueueFull> {
+        let event = Arc::clone(&self.finished);
+        let job = self.jobs.submit(job, move || event.raise())?;
+        Ok(Wait { offload: Rc::clone(self), job })
+    }
+
+    /// Lets every waiter look at its own job. They are few: files that are not in the kernel's caches.
+    pub fn wake(&self) {
+        for waker in self.waiters.take() {
+            waker.wake();
+        }
+    }
+
+    /// From now on waiters get nothing: the shard is being cut.
+    pub fn close(&self) {
+        self.closed.set(true);
+        self.wake();
+    }
+}
+
+/// The future of [`Offload::run`].
+#[derive(Debug)]
+pub struct Wait<T> {
+    offload: Rc<Offload>,
+    job: Job<T>,
+}
+
+impl<T> Future for Wait<T> {
+    type Output = Option<T>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
+        // Whether it ended is asked first: a result that comes between the two questions is seen by the next poll.
+        let ended = self.job.ended();
+        if let Some(value) = self.job.take() {
+            return Poll::Ready(Some(value));
+        }
+        if ended || self.offload.closed.get() {
+            return Poll::Ready(None);
+        }
+        self.offload.waiters.borrow_mut().push(context.waker().clone());
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::mpsc;
+
+    #[test]
+    fn runs_a_job_and_says_so_after_its_result_can_be_read() {
+        let jobs = Jobs::start(1).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        let job = jobs.submit(|| 42, move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
+        assert_eq!(job.take(), Some(42));
+        jobs.close();
+        jobs.take_threads().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn refuses_one_more_than_the_queue_holds_and_recovers() {
+        let jobs = Jobs::start(1).unwrap();
+        let (release, gate) = mpsc::channel::<()>();
+        let (started, running) = mpsc::channel();
+        let first = move || {
+            started.send(()).unwrap();
+            let _ = gate.recv();
+        };
+        jobs.submit(first, || {}).unwrap();
+        running.recv().unwrap();
+        let (done, finished) = mpsc::channel();
+        for _ in 0..QUEUE_MAX {
+            let done = done.clone();
+            jobs.submit(|| (), move || done.send(()).unwrap()).unwrap();
+        }
+        assert!(matches!(jobs.submit(|| (), || {}), Err(QueueFull)));
+        drop(release);
+        for _ in 0..QUEUE_MAX {
+            finished.recv().unwrap();
+        }
+        jobs.submit(|| (), || {}).unwrap();
+        jobs.close();
+        jobs.take_threads().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn a_panic_in_a_job_keeps_its_thread() {
+        let jobs = Jobs::start(1).unwrap();
+        jobs.submit(|| std::panic::resume_unwind(Box::new("bug")), || {}).unwrap();
+        let (sender, receiver) = mpsc::channel();
+        jobs.submit(|| 1, move || sender.send(()).unwrap()).unwrap();
+        receiver.recv().unwrap();
+        jobs.close();
+        jobs.take_threads().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}

@@ -1,0 +1,208 @@
+//! Starting: everything that can be refused is refused before the first thread, and whatever was begun is undone
+//! when a later step fails.
+
+use std::{
+    sync::{
+        Arc, Mutex,
+        atomic::AtomicBool,
+        mpsc::{self, RecvTimeoutError},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use super::{CUT_GRACE, Options, Server, bind, join};
+use crate::{
+    config::{Config, Level, LogPath},
+    error::{Error, ErrorKind, Result},
+    http1::Refusal,
+    log::{self, Sink, Writer},
+    metrics::{Registry, ShardMetrics},
+    runtime::{Jobs, Mailbox},
+    service::{Health, Site},
+    shard::{self, Message, Setup},
+    sys::{rlimit, thread, uring},
+};
+
+/// How long all shards together may take to start.
+const START_DEADLINE: Duration = Duration::from_secs(20);
+/// Threads for blocking work. They wait for storage, so their number is not the number of cores.
+const IO_THREADS: usize = 4;
+/// Messages that may wait for a shard.
+const MAILBOX_MAX: usize = 256;
+
+pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
+    let settings = config.resolve(&Server::host(options.binary))?;
+    uring::preflight()?;
+    if settings.memory.raise_nofile {
+        rlimit::raise_nofile()
+            .map_err(|error| Error::io("cannot raise RLIMIT_NOFILE to its hard limit", &error))?;
+    }
+    let site = Arc::new(Site::open(settings)?);
+    let settings = &site.settings;
+
+    let mut undo = Undo::default();
+    let mut bound = Vec::new();
+    let mut listeners: Vec<Vec<shard::Listening>> = (0..settings.shards).map(|_| Vec::new()).collect();
+    for (listener, admin) in
+        settings.listeners.iter().map(|one| (one, false)).chain(settings.admin.iter().map(|one| (one, true)))
+    {
+        let sockets = bind::open(listener, if admin { 1 } else { settings.shards }, admin)?;
+        bound.push(sockets.bound);
+        undo.unix_paths.extend(sockets.unix_path);
+        for (shard, listening) in listeners.iter_mut().zip(sockets.listening) {
+            shard.push(listening);
+        }
+    }
+
+    let registry = Arc::new(Registry::new(settings.shards, Refusal::LABELS));
+    let health = Arc::new(Health::default());
+    let (writer, sink) = open_logs(&site, &options)?;
+    undo.writer = writer;
+    let level = options.log_level.unwrap_or(settings.log.level);
+    let jobs = Arc::new(
+        Jobs::start(IO_THREADS).map_err(|error| Error::io("cannot start a thread", &error))?,
+    );
+    undo.jobs = Some(Arc::clone(&jobs));
+
+    let (sender, started) = mpsc::channel();
+    for (index, listeners) in listeners.into_iter().enumerate() {
+        let mailbox = Mailbox::new(MAILBOX_MAX).map_err(|error| Error::io("cannot make an eventfd", &error))?;
+        let mailbox = Arc::new(mailbox);
+        let metrics: Arc<ShardMetrics> = Arc::clone(&registry.shards[index]);
+        let access_log = undo.writer.as_ref().and_then(|writer| writer.access_log(Arc::clone(&metrics)));
+        let setup = Setup {
+            site: Arc::clone(&site),
+            listeners,
+            mailbox: Arc::clone(&mailbox),
+            metrics,
+            registry: Arc::clone(&registry),
+            health: Arc::clone(&health),
+            jobs: Arc::clone(&jobs),
+            access_log,
+        };
+        undo.shards.push(mailbox);
+        let (sink, pin, ready) = (sink.clone(), settings.pin_shards.then_some(index), sender.clone());
+        let thread = spawn(index, setup, sink, level, pin, ready)?;
+        undo.threads.push(thread);
+    }
+    drop(sender);
+
+    let deadline = Instant::now() + START_DEADLINE;
+    for _ in 0..site.settings.shards {
+        match started.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            Ok(result) => result?,
+            Err(RecvTimeoutError::Timeout) => {
+                return Err(Error::new(ErrorKind::Timeout, "a shard did not start within 20 seconds"));
+            }
+            Err(RecvTimeoutError::Disconnected) => {
+                return Err(Error::new(ErrorKind::Panic, "a shard ended while it started: a bug in webserver"));
+            }
+        }
+    }
+    let (shards, threads, unix_paths, writer) = undo.keep();
+    Ok(Server {
+        shards,
+        threads: Mutex::new(threads),
+        jobs,
+        registry,
+        health,
+        bound,
+        unix_paths,
+        settings: Mutex::new(site),
+        options,
+        writer: Mutex::new(writer),
+        stopped: AtomicBool::new(false),
+        pid: std::process::id(),
+    })
+}
+
+fn spawn(
+    index: usize,
+    setup: Setup,
+    sink: Option<Sink>,
+    level: Level,
+    pin: Option<usize>,
+    ready: mpsc::Sender<Result<()>>,
+) -> Result<JoinHandle<()>> {
+    thread::spawn(&format!("webserver/{index}"), move || {
+        let dispatch = log::dispatch(level, sink.as_ref());
+        let _logging = tracing::dispatcher::set_default(&dispatch);
+        if let Some(core) = pin
+            && let Err(error) = thread::pin(core)
+        {
+            let _ = ready.send(Err(Error::io(format!("cannot bind shard {index} to a core"), &error)));
+            return;
+        }
+        shard::run(setup, |result| {
+            // The receiver is gone when another shard failed first.
+            let _ = ready.send(result);
+        });
+    })
+    .map_err(|error| Error::io("cannot start a thread", &error))
+}
+
+/// The thread that writes logs, if there is anything to write, and where the diagnostic log goes.
+fn open_logs(site: &Site, options: &Options) -> Result<(Option<Writer>, Option<Sink>)> {
+    let settings = &site.settings;
+    let access = settings.access_log.as_ref().map(|access| &access.path);
+    let diagnostic = match (&settings.log.path, options.binary) {
+        (Some(path), _) => Some(path.clone()),
+        (None, true) if options.log.is_none() => Some(LogPath::Standard),
+        (None, _) => None,
+    };
+    if access.is_none() && diagnostic.is_none() {
+        return Ok((None, options.log.clone()));
+    }
+    let writer = Writer::start(access, diagnostic.as_ref())?;
+    let sink = match diagnostic {
+        Some(_) => writer.sink(),
+        None => options.log.clone(),
+    };
+    Ok((Some(writer), sink))
+}
+
+/// What was begun and must be undone unless the start succeeds.
+#[derive(Default)]
+struct Undo {
+    shards: Vec<Arc<Mailbox<Message>>>,
+    threads: Vec<JoinHandle<()>>,
+    jobs: Option<Arc<Jobs>>,
+    unix_paths: Vec<bind::UnixPath>,
+    writer: Option<Writer>,
+}
+
+type Kept = (Vec<Arc<Mailbox<Message>>>, Vec<JoinHandle<()>>, Vec<bind::UnixPath>, Option<Writer>);
+
+impl Undo {
+    /// The start succeeded: hands everything over.
+    fn keep(mut self) -> Kept {
+        self.jobs = None;
+        (
+            std::mem::take(&mut self.shards),
+            std::mem::take(&mut self.threads),
+            std::mem::take(&mut self.unix_paths),
+            self.writer.take(),
+        )
+    }
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        for shard in &self.shards {
+            let _ = shard.send(Message::Stop);
+        }
+        let mut threads = std::mem::take(&mut self.threads);
+        if let Some(jobs) = self.jobs.take() {
+            jobs.close();
+            threads.extend(jobs.take_threads());
+        }
+        join(threads, CUT_GRACE);
+        for path in &self.unix_paths {
+            path.remove();
+        }
+        if let Some(writer) = self.writer.take() {
+            writer.stop(CUT_GRACE);
+        }
+    }
+}

@@ -1,0 +1,241 @@
+//! Static files: methods, folders and their index, validators, ranges. Where the bytes are and how they leave is
+//! not known here.
+
+use std::{collections::BTreeMap, rc::Rc, sync::Arc};
+
+use percent_encoding::percent_encode;
+
+use super::{Body, Call, Context, Entity, Handler, OwnedCall, Outcome, Response, redirect};
+use crate::{
+    config,
+    files::{self, FileError, Found, How, OpenFile, Opened, Root, open::open},
+    http::{
+        Known, Method, Request, Status,
+        conditional::{self, Validators, Verdict},
+        range::{self, Selected},
+    },
+};
+
+/// Serves one folder.
+#[derive(Debug)]
+pub struct Files {
+    root: Arc<Root>,
+    index: Vec<String>,
+    dotfiles: bool,
+    types: Arc<BTreeMap<String, String>>,
+}
+
+/// A file that cannot be looked at without blocking.
+struct MustWait {
+    /// Its path below the root.
+    path: Vec<u8>,
+    /// Read its content too, if it is no larger.
+    content_bytes: usize,
+}
+
+/// A path that was looked at off the shard, and what was found.
+type Looked = (Vec<u8>, Result<Rc<OpenFile>, FileError>);
+
+impl Files {
+    /// Serves `root` as configured.
+    pub fn new(root: Arc<Root>, config: &config::Files) -> Self {
+        Files {
+            root,
+            index: config.index.clone(),
+            dotfiles: config.dotfiles,
+            types: Arc::new(config.types.clone()),
+        }
+    }
+
+    /// Answers from what is cached in this process and the kernel, and from what was `looked` at already.
+    fn attempt(&self, call: &Call<'_>, context: &Context, looked: &[Looked]) -> Result<Response, MustWait> {
+        if let Some(refused) = check_method(call.request.method()) {
+            return Ok(refused);
+        }
+        let rest = call.rest();
+        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        if !self.dotfiles && files::has_hidden_segment(rest) {
+            return Ok(Response::page(Status::NOT_FOUND));
+        }
+        if rest.is_empty() && !call.path.is_empty() && !call.path.ends_with(b"/") {
+            return Ok(self.folder_redirect(call));
+        }
+        let found = if rest.is_empty() || rest.ends_with(b"/") {
+            self.find_index(rest, context, looked)?
+        } else {
+            self.find(rest, context, looked)?
+        };
+        Ok(match found {
+            Ok(file) => respond(call.request, file),
+            Err(FileError::IsDirectory) if !rest.ends_with(b"/") => self.folder_redirect(call),
+            Err(error) => Response::page(status_of(error)),
+        })
+    }
+
+    /// The first of the index names that exists in the folder; the folder's absence if none does.
+    fn find_index(
+        &self,
+        folder: &[u8],
+        context: &Context,
+        looked: &[Looked],
+    ) -> Result<Result<Rc<OpenFile>, FileError>, MustWait> {
+        let mut path = context.path.take();
+        let mut result = Ok(Err(FileError::NotFound));
+        for name in &self.index {
+            path.clear();
+            path.extend_from_slice(folder);
+            path.extend_from_slice(name.as_bytes());
+            result = self.find(&path, context, looked);
+            if !matches!(result, Ok(Err(FileError::NotFound | FileError::IsDirectory))) {
+                break;
+            }
+            result = Ok(Err(FileError::NotFound));
+        }
+        context.path.replace(path);
+        result
+    }
+
+    fn find(
+        &self,
+        path: &[u8],
+        context: &Context,
+        looked: &[Looked],
+    ) -> Result<Result<Rc<OpenFile>, FileError>, MustWait> {
+        let now = context.now.get();
+        let mut cache = context.files.borrow_mut();
+        let found = cache.find(self.root.id(), path, now.millis);
+        let content_bytes = cache.content_bytes_wanted(&found);
+        let stale = match found {
+            Found::Hit(file) => return Ok(Ok(file)),
+            Found::Failed(error) => return Ok(Err(error)),
+            Found::Stale(file) => Some(file),
+            Found::Missing => None,
+        };
+        if let Some((_, result)) = looked.iter().find(|(known, _)| known == path) {
+            return Ok(result.clone());
+        }
+        match open(&self.root, path, How::Cached, content_bytes, &self.types, now.unix_seconds) {
+            Opened::WouldBlock => {
+                let wanted = stale.map_or(0, |_| content_bytes);
+                Err(MustWait { path: path.to_vec(), content_bytes: wanted })
+            }
+            opened => Ok(cache.store(self.root.id(), path, opened, now.millis)),
+        }
+    }
+
+    /// Looks off the shard at each path that would block, then answers.
+    async fn answer_later(self: Rc<Self>, call: OwnedCall, context: Rc<Context>) -> Response {
+        let mut looked: Vec<Looked> = Vec::new();
+        // One look a candidate: the name itself or each of the index names.
+        for _ in 0..=self.index.len() {
+            let MustWait { path, content_bytes } = match self.attempt(&call.as_call(), &context, &looked) {
+                Ok(response) => return response,
+                Err(wait) => wait,
+            };
+            let unix_seconds = context.now.get().unix_seconds;
+            let (root, types, wanted) = (Arc::clone(&self.root), Arc::clone(&self.types), path.clone());
+            let look = move || open(&root, &wanted, How::Blocking, content_bytes, &types, unix_seconds);
+            let Ok(waiting) = context.offload.run(look) else {
+                return unavailable();
+            };
+            let Some(opened) = waiting.await else {
+                return unavailable();
+            };
+            let now = context.now.get().millis;
+            let result = context.files.borrow_mut().store(self.root.id(), &path, opened, now);
+            looked.push((path, result));
+        }
+        unavailable()
+    }
+
+    /// A folder asked for without its slash: relative links in its index would go wrong.
+    fn folder_redirect(&self, call: &Call<'_>) -> Response {
+        let mut target = vec![b'/'];
+        target.extend(percent_encode(call.path, redirect::PATH).flat_map(str::bytes));
+        target.push(b'/');
+        redirect::location(Status::MOVED_PERMANENTLY, target, call.request)
+    }
+}
+
+impl Handler for Files {
+    fn handle(self: Rc<Self>, call: &Call<'_>, context: &Rc<Context>) -> Outcome {
+        match self.attempt(call, context, &[]) {
+            Ok(response) => Outcome::Ready(response),
+            Err(_) => {
+                Outcome::Pending(Box::pin(self.answer_later(OwnedCall::from(call), Rc::clone(context))))
+            }
+        }
+    }
+
+    fn takes_body(&self, request: Request<'_>) -> bool {
+        matches!(request.method(), Method::Get | Method::Head | Method::Options)
+    }
+}
+
+/// What is answered to a method that files do not have; `None` for GET and HEAD.
+pub(super) fn check_method(method: Method) -> Option<Response> {
+    let mut response = match method {
+        Method::Get | Method::Head => return None,
+        Method::Options => Response::new(Status::NO_CONTENT),
+        // RFC 9110 9.1: 501 for a method nobody knows, 405 for one that is not allowed here.
+        Method::Other => return Some(Response::page(Status::NOT_IMPLEMENTED)),
+        _ => Response::page(Status::METHOD_NOT_ALLOWED),
+    };
+    response.push_field("Allow", b"GET, HEAD, OPTIONS");
+    Some(response)
+}
+
+/// The file, a part of it, or the answer to a condition (RFC 9110 13.2.2 and 14).
+fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
+    let validators =
+        Validators { etag: file.etag(), modified_unix_seconds: file.modified_unix_seconds() };
+    let range_counts = match conditional::evaluate(request, &validators) {
+        Verdict::Proceed { range } => range && request.method() == Method::Get,
+        Verdict::NotModified => {
+            let mut response = Response::new(Status::NOT_MODIFIED);
+            response.entity = Some(Entity::Validators(file));
+            return response;
+        }
+        Verdict::PreconditionFailed => return Response::page(Status::PRECONDITION_FAILED),
+    };
+    let size = file.size();
+    if range_counts && let Some(value) = request.field(Known::Range) {
+        match range::select(value, size) {
+            Selected::Whole => {}
+            Selected::Part { first, last } => {
+                let mut response = Response::new(Status::PARTIAL_CONTENT);
+                response.push_field("Content-Range", format!("bytes {first}-{last}/{size}").as_bytes());
+                response.entity = Some(Entity::Part(Rc::clone(&file)));
+                response.body = Body::File { file, offset: first, length: last - first + 1 };
+                return response;
+            }
+            Selected::Unsatisfiable => {
+                let mut response = Response::page(Status::RANGE_NOT_SATISFIABLE);
+                response.push_field("Content-Range", format!("bytes */{size}").as_bytes());
+                return response;
+            }
+        }
+    }
+    let mut response = Response::new(Status::OK);
+    response.body = match file.content() {
+        Some(content) => Body::Shared(content.clone()),
+        None => Body::File { file: Rc::clone(&file), offset: 0, length: size },
+    };
+    response.entity = Some(Entity::Whole(file));
+    response
+}
+
+fn status_of(error: FileError) -> Status {
+    match error {
+        FileError::NotFound | FileError::IsDirectory => Status::NOT_FOUND,
+        FileError::Forbidden | FileError::NotRegular => Status::FORBIDDEN,
+        FileError::Exhausted => Status::SERVICE_UNAVAILABLE,
+        FileError::Io(_) => Status::INTERNAL_SERVER_ERROR,
+    }
+}
+
+fn unavailable() -> Response {
+    let mut response = Response::page(Status::SERVICE_UNAVAILABLE);
+    response.push_field("Retry-After", b"1");
+    response
+}

@@ -1,0 +1,74 @@
+//! Redirects of a route: the route's prefix is replaced, the rest of the path and the query are kept.
+
+use std::rc::Rc;
+
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+
+use super::{Call, Context, Handler, Outcome, Response};
+use crate::{
+    config,
+    http::{Request, Status},
+};
+
+/// What is encoded in a path that was decoded: everything that could end it or that RFC 3986 3.3 does not allow.
+pub(super) const PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+/// Answers everything below its route with a redirect.
+#[derive(Debug)]
+pub struct Redirect {
+    to: String,
+    status: Status,
+}
+
+impl Redirect {
+    /// A redirect as configured.
+    pub fn new(redirect: &config::Redirect) -> Self {
+        Redirect { to: redirect.to.clone(), status: Status::from_code(redirect.status).unwrap_or(Status::FOUND) }
+    }
+}
+
+impl Handler for Redirect {
+    fn handle(self: Rc<Self>, call: &Call<'_>, _: &Rc<Context>) -> Outcome {
+        let mut target = self.to.clone();
+        let rest = call.rest();
+        if !rest.is_empty() {
+            // One slash between the two, whether or not either has it.
+            let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+            if !target.ends_with('/') {
+                target.push('/');
+            }
+            target.extend(percent_encode(rest, PATH));
+        }
+        Outcome::Ready(location(self.status, target.into_bytes(), call.request))
+    }
+
+    fn takes_body(&self, _: Request<'_>) -> bool {
+        false
+    }
+}
+
+/// A redirect to `target` with the request's query, and a body for clients that do not follow.
+pub(super) fn location(status: Status, mut target: Vec<u8>, request: Request<'_>) -> Response {
+    if let Some(query) = request.query() {
+        target.push(b'?');
+        target.extend_from_slice(query);
+    }
+    let mut response = Response::page(status);
+    response.push_field("Location", &target);
+    response
+}

@@ -1,0 +1,558 @@
+//! One connection's turn: receive, decode, dispatch, respond; until it has to wait, is done, or has had its share.
+//!
+//! Everything here runs on the driver and never waits. A request that is complete, answered at once and taken by
+//! the socket costs one receive and one send and allocates nothing; whatever else a request needs is in its
+//! [`Exchange`].
+
+use std::{io, os::fd::AsFd, rc::Rc};
+
+use super::{
+    Worker,
+    exchange::{Exchange, FileBody, Record},
+    slot::{Key, Slot, Stage},
+};
+use crate::{
+    files::{self, Dotfiles},
+    http::{Method, Request, Status, Version},
+    http1::{self, BodyDecoder, Decoded, Piece, Refusal},
+    memory::Buffer,
+    metrics::Timeout,
+    service::{Body, Call, Outcome, Response},
+    sys::socket,
+};
+
+/// Requests answered in one turn before other connections get theirs.
+const REQUESTS_PER_TURN: u32 = 64;
+
+/// What becomes of a connection after a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// There may be more to do now.
+    Again,
+    /// Nothing to do before an event, a notice or a deadline.
+    Wait,
+    /// It has had its share: serve others, then it again.
+    Yield,
+    /// Close it.
+    Close,
+}
+
+/// What receiving gave.
+pub(super) enum Received {
+    Bytes(usize),
+    Nothing,
+    End,
+}
+
+impl Worker {
+    /// Serves a connection until it has to wait or has had its share.
+    pub fn serve(&mut self, slot: &mut Slot, key: Key) -> Step {
+        let before = slot.requests;
+        loop {
+            let step = match slot.stage {
+                Stage::Fresh | Stage::Idle | Stage::Head => self.receive_requests(slot, key),
+                Stage::Body => self.receive_body(slot, key),
+                Stage::Waiting => self.resume_unsent(slot),
+                Stage::Sending => self.send(slot, key),
+                Stage::Lingering => self.linger(slot),
+            };
+            match step {
+                Step::Again if slot.requests.wrapping_sub(before) >= REQUESTS_PER_TURN => return Step::Yield,
+                Step::Again => {}
+                other => return other,
+            }
+        }
+    }
+
+    /// A handler's answer came.
+    pub fn answer(&mut self, slot: &mut Slot, key: Key, response: Response) -> Step {
+        let head = slot.exchange.as_mut().and_then(|exchange| exchange.head.take());
+        let (Some(head), Some(mut parts)) = (head, self.parts.take()) else { return Step::Close };
+        slot.stage = Stage::Idle;
+        // The head was decoded before, so it is complete; the codec is asked again because offsets are cheap to
+        // find and dear to keep.
+        let decoded = http1::decode(head.filled(), &self.limits, &mut parts);
+        let step = if matches!(decoded, Ok(Decoded::Complete)) {
+            let request = Request { bytes: head.filled(), parts: &parts };
+            self.respond(slot, request, response)
+        } else {
+            Step::Close
+        };
+        self.parts = Some(parts);
+        if step == Step::Close {
+            return step;
+        }
+        match self.settle(slot, step) {
+            Step::Close => Step::Close,
+            _ => self.serve(slot, key),
+        }
+    }
+
+    /// A deadline passed.
+    pub fn expire(&mut self, slot: &mut Slot) -> Step {
+        let (timeout, refusal) = match slot.stage {
+            Stage::Fresh => (Timeout::Header, None),
+            Stage::Head => (Timeout::Header, Some(Refusal::HeaderTimeout)),
+            Stage::Body => (Timeout::Body, Some(Refusal::BodyTimeout)),
+            Stage::Idle => (Timeout::Idle, None),
+            Stage::Waiting | Stage::Sending => (Timeout::Write, None),
+            Stage::Lingering => return Step::Close,
+        };
+        self.metrics.count_timeout(timeout);
+        match refusal {
+            Some(refusal) => {
+                self.refuse(slot, refusal, &[]);
+                self.settle(slot, Step::Wait)
+            }
+            None => Step::Close,
+        }
+    }
+
+    /// Receives into the shard's scratch, or behind what the connection keeps, and answers what is complete.
+    fn receive_requests(&mut self, slot: &mut Slot, key: Key) -> Step {
+        let Some(mut input) = slot.exchange.as_mut().and_then(|exchange| exchange.input.take()) else {
+            let mut scratch = std::mem::take(&mut self.scratch);
+            let step = match self.receive(slot, &mut scratch) {
+                Ok(Received::Bytes(count)) => {
+                    self.scanned = 0;
+                    let (used, step) = self.process(slot, key, &scratch[..count]);
+                    self.keep_rest(slot, step, &scratch[used..count])
+                }
+                Ok(Received::Nothing) => self.rest(slot),
+                Ok(Received::End) | Err(_) => Step::Close,
+            };
+            self.scratch = scratch;
+            return step;
+        };
+        self.scanned = slot.exchange.as_ref().map_or(0, |exchange| exchange.scanned);
+        // What is kept is a partial head (`Stage::Head`), which needs more bytes, or requests that waited for the
+        // response before them, which may not.
+        if slot.stage == Stage::Head {
+            if input.unfilled().is_empty() {
+                // Heads are bounded by the largest buffer, so a larger one exists unless memory is short.
+                match self.copy_to_pool(input.filled(), 1) {
+                    Some(larger) => input = larger,
+                    None => return Step::Close,
+                }
+            }
+            match self.receive(slot, input.unfilled()) {
+                Ok(Received::Bytes(count)) => input.add_filled(count),
+                Ok(Received::Nothing) => {
+                    self.exchange(slot).input = Some(input);
+                    return Step::Wait;
+                }
+                Ok(Received::End) | Err(_) => return Step::Close,
+            }
+        }
+        let (used, step) = self.process(slot, key, input.filled());
+        if used == 0 && step != Step::Close && slot.stage != Stage::Lingering {
+            let scanned = self.scanned;
+            let exchange = self.exchange(slot);
+            exchange.input = Some(input);
+            exchange.scanned = scanned;
+            return step;
+        }
+        self.keep_rest(slot, step, &input.filled()[used..])
+    }
+
+    /// Nothing came. A connection that has answered its requests gives back what it held.
+    fn rest(&mut self, slot: &mut Slot) -> Step {
+        if slot.stage == Stage::Idle {
+            self.release(slot);
+        }
+        Step::Wait
+    }
+
+    /// Keeps bytes that no request has used yet.
+    fn keep_rest(&mut self, slot: &mut Slot, step: Step, rest: &[u8]) -> Step {
+        if rest.is_empty() || step == Step::Close || slot.stage == Stage::Lingering {
+            return step;
+        }
+        match self.copy_to_pool(rest, 0) {
+            Some(input) => {
+                let scanned = self.scanned;
+                let exchange = self.exchange(slot);
+                exchange.input = Some(input);
+                exchange.scanned = scanned;
+                step
+            }
+            None => Step::Close,
+        }
+    }
+
+    /// Answers the complete requests at the start of `bytes`, in order, and sends the answers together.
+    /// Returns how many bytes were used.
+    fn process(&mut self, slot: &mut Slot, key: Key, bytes: &[u8]) -> (usize, Step) {
+        let Some(mut parts) = self.parts.take() else { return (0, Step::Close) };
+        let before = slot.requests;
+        let mut used = 0;
+        let step = loop {
+            let rest = &bytes[used..];
+            if rest.is_empty() {
+                break Step::Again;
+            }
+            if self.outgoing.is_full() || slot.requests.wrapping_sub(before) >= REQUESTS_PER_TURN {
+                break Step::Yield;
+            }
+            match http1::decode_from(rest, &mut self.scanned, &self.limits, &mut parts) {
+                Ok(Decoded::Complete) => {
+                    let request = Request { bytes: rest, parts: &parts };
+                    let (count, step) = self.begin(slot, key, request);
+                    used += count;
+                    // Anything but an answer in memory ends the batch: a wait, a file, the connection's end.
+                    if step != Step::Again || slot.stage != Stage::Idle || slot.flags.close {
+                        break step;
+                    }
+                }
+                Ok(Decoded::Partial) => {
+                    if slot.stage != Stage::Head {
+                        slot.stage = Stage::Head;
+                        slot.deadline = self.deadlines.header(self.now);
+                    }
+                    break Step::Again;
+                }
+                Err(refusal) => {
+                    self.refuse(slot, refusal, rest);
+                    used = bytes.len();
+                    break Step::Again;
+                }
+            }
+        };
+        self.parts = Some(parts);
+        if slot.flags.close && used < bytes.len() {
+            // Bytes that will never be read must not turn the close into a reset.
+            slot.flags.linger = true;
+        }
+        (used, self.settle(slot, step))
+    }
+
+    /// Takes one request whose head is complete: its body, then its answer. Returns the bytes it used.
+    fn begin(&mut self, slot: &mut Slot, key: Key, request: Request<'_>) -> (usize, Step) {
+        slot.stage = Stage::Idle;
+        let head_length = request.parts.length as usize;
+        if !request.parts.framing.has_body() {
+            return (head_length, self.dispatch(slot, key, request));
+        }
+        let mut body = match BodyDecoder::new(request.parts.framing, self.body_bytes_max) {
+            Ok(body) => body,
+            Err(refusal) => {
+                self.refuse(slot, refusal, request.bytes);
+                return (request.bytes.len(), Step::Again);
+            }
+        };
+        let received = &request.bytes[head_length..];
+        if request.parts.expect_continue && received.is_empty() {
+            if !self.takes_body(slot, request) {
+                // RFC 9110 10.1.1: a final status instead of 100. Whether the client sends the body after all
+                // cannot be known, so the connection ends here.
+                slot.flags.close = true;
+                slot.flags.linger = true;
+                return (head_length, self.dispatch(slot, key, request));
+            }
+            self.outgoing.push_static(b"HTTP/1.1 100 Continue\r\n\r\n");
+        }
+        match discard_body(&mut body, received) {
+            Ok((count, true)) => (head_length + count, self.dispatch(slot, key, request)),
+            Ok((count, false)) => {
+                let Some(head) = self.copy_to_pool(&request.bytes[..head_length], 0) else {
+                    return (head_length, Step::Close);
+                };
+                let exchange = self.exchange(slot);
+                exchange.head = Some(head);
+                exchange.body = Some(body);
+                slot.stage = Stage::Body;
+                slot.deadline = self.deadlines.body(self.now);
+                (head_length + count, Step::Again)
+            }
+            Err(refusal) => {
+                self.refuse(slot, refusal, request.bytes);
+                (request.bytes.len(), Step::Again)
+            }
+        }
+    }
+
+    /// Reads a body to its end, then answers the request it belongs to.
+    fn receive_body(&mut self, slot: &mut Slot, key: Key) -> Step {
+        if self.resume_unsent(slot) == Step::Close {
+            return Step::Close;
+        }
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let step = match self.receive(slot, &mut scratch) {
+            Ok(Received::Bytes(count)) => self.continue_body(slot, key, &scratch[..count]),
+            Ok(Received::Nothing) => Step::Wait,
+            // The body was cut short: there is no request to answer (RFC 9112 8).
+            Ok(Received::End) | Err(_) => Step::Close,
+        };
+        self.scratch = scratch;
+        step
+    }
+
+    fn continue_body(&mut self, slot: &mut Slot, key: Key, bytes: &[u8]) -> Step {
+        slot.deadline = self.deadlines.body(self.now);
+        let exchange = self.exchange(slot);
+        let Some(body) = &mut exchange.body else { return Step::Close };
+        match discard_body(body, bytes) {
+            Ok((_, false)) => Step::Again,
+            Ok((used, true)) => {
+                exchange.body = None;
+                let (Some(head), Some(mut parts)) = (exchange.head.take(), self.parts.take()) else {
+                    return Step::Close;
+                };
+                slot.stage = Stage::Idle;
+                let step = match http1::decode(head.filled(), &self.limits, &mut parts) {
+                    Ok(Decoded::Complete) => {
+                        self.dispatch(slot, key, Request { bytes: head.filled(), parts: &parts })
+                    }
+                    _ => Step::Close,
+                };
+                self.parts = Some(parts);
+                if step == Step::Close {
+                    return step;
+                }
+                if slot.flags.close && used < bytes.len() {
+                    slot.flags.linger = true;
+                }
+                let step = self.settle(slot, step);
+                self.keep_rest(slot, step, &bytes[used..])
+            }
+            Err(refusal) => {
+                exchange.body = None;
+                self.refuse(slot, refusal, &[]);
+                self.settle(slot, Step::Again)
+            }
+        }
+    }
+
+    fn takes_body(&mut self, slot: &Slot, request: Request<'_>) -> bool {
+        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let Ok(path) = files::decode(request.path(), Dotfiles::Served, &mut self.path) else { return false };
+        router.find(request, path).is_some_and(|(target, _)| target.handler.takes_body(request))
+    }
+
+    /// Finds the route and asks its handler.
+    fn dispatch(&mut self, slot: &mut Slot, key: Key, request: Request<'_>) -> Step {
+        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let outcome = if request.target() == b"*" {
+            Outcome::Ready(server_options())
+        } else if request.method() == Method::Connect {
+            // No tunnels here (RFC 9110 9.3.6).
+            Outcome::Ready(Response::page(Status::NOT_IMPLEMENTED))
+        } else {
+            match files::decode(request.path(), Dotfiles::Served, &mut self.path) {
+                Err(_) => Outcome::Ready(Response::page(Status::BAD_REQUEST)),
+                Ok(path) => match router.find(request, path) {
+                    None => Outcome::Ready(Response::page(Status::NOT_FOUND)),
+                    Some((target, matched)) => {
+                        let call = Call { request, path, matched, peer: slot.peer };
+                        match Rc::clone(&target.handler).handle(&call, &self.context) {
+                            Outcome::Ready(mut response) => {
+                                response.route_fields.clone_from(&target.fields);
+                                Outcome::Ready(response)
+                            }
+                            Outcome::Pending(future) => {
+                                let fields = target.fields.clone();
+                                let inbox = Rc::clone(&self.inbox);
+                                self.inbox.local().spawn(async move {
+                                    let mut response = future.await;
+                                    response.route_fields = fields;
+                                    inbox.answer(key, response);
+                                });
+                                return self.wait_for_answer(slot, request);
+                            }
+                        }
+                    }
+                },
+            }
+        };
+        match outcome {
+            Outcome::Ready(response) => self.respond(slot, request, response),
+            Outcome::Pending(_) => Step::Close,
+        }
+    }
+
+    fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> Step {
+        let Some(head) = self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0) else {
+            return Step::Close;
+        };
+        let started_nanos = self.clock.nanos();
+        let exchange = self.exchange(slot);
+        exchange.head = Some(head);
+        exchange.record = Some(Record { status: 0, body_bytes: 0, started_nanos });
+        slot.stage = Stage::Waiting;
+        slot.deadline = self.deadlines.write(self.now);
+        Step::Wait
+    }
+
+    /// Renders the response. A body in memory goes with it; a file follows in [`Stage::Sending`].
+    fn respond(&mut self, slot: &mut Slot, request: Request<'_>, response: Response) -> Step {
+        slot.requests = slot.requests.wrapping_add(1);
+        let limit = self.requests_per_connection;
+        let keep_alive = request.parts.keep_alive
+            && !slot.flags.close
+            && !self.draining
+            && (limit == 0 || slot.requests < limit);
+        slot.flags.close = !keep_alive;
+        let connection = match (keep_alive, request.version()) {
+            (false, _) => http1::Connection::Close,
+            (true, Version::Http10) => http1::Connection::KeepAlive,
+            (true, Version::Http11) => http1::Connection::Implied,
+        };
+        let date = self.date.line(self.now.unix_seconds);
+        self.outgoing.render(|out| {
+            http1::write_head(
+                out,
+                response.status,
+                date,
+                &[
+                    response.entity_fields(),
+                    response.route_fields.as_deref().unwrap_or_default(),
+                    &response.fields,
+                ],
+                response.content_length(),
+                connection,
+            );
+        });
+        let status = response.status.code();
+        let waited = slot.exchange.as_mut().and_then(|exchange| exchange.record.take());
+        let body = if request.method() == Method::Head { Body::Empty } else { response.body };
+        let length = body.length();
+        match body {
+            Body::Empty => {}
+            Body::Static(bytes) => self.outgoing.push_static(bytes),
+            Body::Shared(bytes) => self.outgoing.push_shared(bytes),
+            Body::File { length: 0, .. } => {}
+            Body::File { file, offset, length } => {
+                let started_nanos =
+                    waited.map_or_else(|| self.clock.nanos(), |record| record.started_nanos);
+                let head = if self.access_log.is_some() {
+                    self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0)
+                } else {
+                    None
+                };
+                let exchange = self.exchange(slot);
+                exchange.file = Some(FileBody { file, offset, end: offset + length, cold: None });
+                exchange.record = Some(Record { status, body_bytes: 0, started_nanos });
+                exchange.head = head;
+                slot.stage = Stage::Sending;
+                slot.deadline = self.deadlines.write(self.now);
+                return Step::Again;
+            }
+        }
+        self.count_response(status);
+        match waited {
+            Some(record) => self.metrics.request_duration.observe(self.clock.nanos() - record.started_nanos, 1),
+            None => self.answered += 1,
+        }
+        self.log_access(slot, Some(request), status, length);
+        Step::Again
+    }
+
+    /// Answers bytes that are not a request we accept, and ends the connection.
+    fn refuse(&mut self, slot: &mut Slot, refusal: Refusal, bytes: &[u8]) {
+        self.metrics.count_refusal(refusal.index());
+        let date = self.date.line(self.now.unix_seconds);
+        self.outgoing.render(|out| http1::write_refusal(out, refusal, date));
+        self.count_response(refusal.status().code());
+        slot.requests = slot.requests.wrapping_add(1);
+        slot.flags.close = true;
+        slot.flags.linger = true;
+        slot.stage = Stage::Idle;
+        if let Some(exchange) = &mut slot.exchange {
+            exchange.input = None;
+            exchange.head = None;
+            exchange.body = None;
+            exchange.record = None;
+        }
+        self.log_refused(slot, bytes, refusal.status().code());
+    }
+
+    /// Sends what the turn collected and sets what the connection waits for next.
+    fn settle(&mut self, slot: &mut Slot, step: Step) -> Step {
+        if step == Step::Close {
+            self.outgoing.discard();
+            return step;
+        }
+        if slot.stage == Stage::Sending {
+            // The file's sender sends the head too, so that both share a segment.
+            return Step::Again;
+        }
+        match self.flush(slot, false) {
+            Err(_) => Step::Close,
+            Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end(slot),
+            Ok(true) => {
+                if slot.stage == Stage::Idle {
+                    slot.deadline = self.deadlines.idle(self.now);
+                }
+                step
+            }
+            Ok(false) => {
+                // A body or a handler is waited for all the same; otherwise the socket is what we wait for.
+                if matches!(slot.stage, Stage::Idle | Stage::Head) {
+                    slot.stage = Stage::Sending;
+                    slot.deadline = self.deadlines.write(self.now);
+                    return Step::Wait;
+                }
+                step
+            }
+        }
+    }
+
+    /// Reads what is there and notes whether there may be more: a short read means that the socket is empty,
+    /// unless the peer has finished, for then the end of the stream is still to be read.
+    pub(super) fn receive(&mut self, slot: &mut Slot, buffer: &mut [u8]) -> io::Result<Received> {
+        if !slot.flags.readable {
+            return Ok(Received::Nothing);
+        }
+        loop {
+            return match socket::receive(slot.socket.as_fd(), buffer) {
+                Ok(0) => {
+                    slot.flags.readable = false;
+                    Ok(Received::End)
+                }
+                Ok(count) => {
+                    self.metrics.bytes_received.add(count as u64);
+                    slot.flags.readable = count == buffer.len() || slot.flags.peer_finished;
+                    Ok(Received::Bytes(count))
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    slot.flags.readable = false;
+                    Ok(Received::Nothing)
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+        }
+    }
+
+    /// The connection's exchange, from the stock if it has none.
+    pub(super) fn exchange<'s>(&mut self, slot: &'s mut Slot) -> &'s mut Exchange {
+        slot.exchange.get_or_insert_with(|| self.exchanges.pop().unwrap_or_default())
+    }
+
+    /// A pooled copy with room for `extra` more bytes; `None` when memory is short.
+    fn copy_to_pool(&self, bytes: &[u8], extra: usize) -> Option<Buffer> {
+        let mut buffer = self.pool.take(bytes.len() + extra)?;
+        buffer.extend_from_slice(bytes).then_some(buffer)
+    }
+}
+
+/// Runs body bytes through the decoder and drops them; says how many were used and whether the body has ended.
+fn discard_body(body: &mut BodyDecoder, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
+    let mut used = 0;
+    loop {
+        let (count, piece) = body.decode(&bytes[used..])?;
+        used += count;
+        match piece {
+            Piece::Data(_) => {}
+            Piece::More => return Ok((used, false)),
+            Piece::End => return Ok((used, true)),
+        }
+    }
+}
+
+/// `OPTIONS *` asks about the server as a whole (RFC 9110 9.3.7).
+fn server_options() -> Response {
+    let mut response = Response::new(Status::NO_CONTENT);
+    response.push_field("Allow", b"GET, HEAD, OPTIONS");
+    response
+}

@@ -1,0 +1,107 @@
+//! What a request in progress holds when it outlives a turn. Idle connections have none.
+
+use std::{collections::VecDeque, rc::Rc};
+
+use bytes::Bytes;
+
+use super::cold::Cold;
+use crate::{
+    files::OpenFile,
+    http1::BodyDecoder,
+    memory::Buffer,
+};
+
+/// State of one connection between the first byte of a request and the last byte of its response.
+#[derive(Debug, Default)]
+pub struct Exchange {
+    /// Received bytes that no request has used yet: a partial head, or requests that wait their turn.
+    pub input: Option<Buffer>,
+    /// How far `input` was searched for the end of its head.
+    pub scanned: u32,
+    /// The head of the request in progress, kept for its response and its log line.
+    pub head: Option<Buffer>,
+    /// How its body is framed and how much came.
+    pub body: Option<BodyDecoder>,
+    /// Response bytes that the socket did not take, in order.
+    pub unsent: VecDeque<Unsent>,
+    /// The file that follows them.
+    pub file: Option<FileBody>,
+    /// What will be logged and counted when the response has ended.
+    pub record: Option<Record>,
+}
+
+/// Bytes in memory that wait for the socket.
+#[derive(Debug)]
+pub enum Unsent {
+    /// Rendered by us: a head, a small body.
+    Buffer(Buffer),
+    /// A cached body.
+    Shared(Bytes),
+    /// A body of the program.
+    Static(&'static [u8]),
+}
+
+/// A range of a file that is being sent.
+#[derive(Debug)]
+pub struct FileBody {
+    /// Open until the last byte is sent.
+    pub file: Rc<OpenFile>,
+    /// Next byte.
+    pub offset: u64,
+    /// One past the last byte.
+    pub end: u64,
+    /// The reader, once the file was found not to be in the page cache.
+    pub cold: Option<Rc<Cold>>,
+}
+
+/// A response that is counted when it ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    /// Its status code.
+    pub status: u16,
+    /// Bytes of body handed to the kernel so far.
+    pub body_bytes: u64,
+    /// When its head was complete, in nanoseconds of the shard's clock.
+    pub started_nanos: u64,
+}
+
+impl Unsent {
+    /// What is left to send.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Unsent::Buffer(buffer) => buffer.filled(),
+            Unsent::Shared(bytes) => bytes,
+            Unsent::Static(bytes) => bytes,
+        }
+    }
+
+    /// Forgets the first `count` bytes.
+    pub fn consume(&mut self, count: usize) {
+        match self {
+            Unsent::Buffer(buffer) => buffer.consume(count),
+            Unsent::Shared(bytes) => bytes::Buf::advance(bytes, count),
+            Unsent::Static(bytes) => *bytes = bytes.get(count..).unwrap_or_default(),
+        }
+    }
+}
+
+impl Exchange {
+    /// Gives everything back; the box can serve another request.
+    pub fn reset(&mut self) {
+        if let Some(cold) = self.file.take().and_then(|body| body.cold) {
+            cold.cancel();
+        }
+        self.input = None;
+        self.scanned = 0;
+        self.head = None;
+        self.body = None;
+        self.unsent.clear();
+        self.record = None;
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}

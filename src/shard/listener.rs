@@ -1,0 +1,164 @@
+//! Taking connections in: admission, the answer when there is no room, and survival without descriptors.
+
+use std::{
+    io,
+    os::fd::{AsFd, OwnedFd},
+    time::Duration,
+};
+
+use super::{
+    connection::Step,
+    driver::Driver,
+    slot::{Flags, Slot, Stage},
+};
+use crate::{
+    metrics::Shed,
+    sys::{
+        epoll,
+        socket::{self, Peer},
+    },
+};
+
+/// Connections taken from one listener in one turn.
+const ACCEPTS_PER_TURN: usize = 64;
+/// Connections beyond capacity that may wait for their 503 to be read.
+const SHED_SLOTS: usize = 64;
+/// Admin connections, from slots of their own: they get in when nobody else does.
+const ADMIN_SLOTS: usize = 16;
+/// Slots of a shard beside `worker_connections`.
+pub(super) const RESERVED_SLOTS: usize = SHED_SLOTS + ADMIN_SLOTS;
+/// How long a listener rests that cannot be accepted from.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// A listening socket of one shard.
+#[derive(Debug)]
+pub struct Listening {
+    /// The socket.
+    pub socket: OwnedFd,
+    /// Answers the admin routes instead of the site's.
+    pub admin: bool,
+    /// Other shards have a duplicate of the same socket.
+    pub shared: bool,
+}
+
+impl Listening {
+    pub(super) fn interest(&self) -> u32 {
+        if self.shared { epoll::SHARED_LISTENER } else { epoll::READABLE }
+    }
+}
+
+impl Driver {
+    /// Takes what waits at a listener, up to a turn's share; the epoll set reports it again if there is more.
+    pub(super) fn accept(&mut self, index: usize) {
+        for _ in 0..ACCEPTS_PER_TURN {
+            let Some(Some(listening)) = self.listeners.get(index) else { return };
+            let admin = listening.admin;
+            match socket::accept(listening.socket.as_fd()) {
+                Ok((socket, peer)) => self.admit(socket, peer, admin),
+                Err(error) => match error.raw_os_error() {
+                    Some(libc::EAGAIN) => return,
+                    Some(libc::EMFILE | libc::ENFILE) => {
+                        if !self.shed_without_descriptor(index) {
+                            self.pause(index);
+                            return;
+                        }
+                    }
+                    Some(libc::ENOBUFS | libc::ENOMEM) => {
+                        self.worker.metrics.accept_errors.add(1);
+                        self.pause(index);
+                        return;
+                    }
+                    Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
+                        tracing::error!(%error, "a listener is broken and is closed");
+                        self.listeners[index] = None;
+                        return;
+                    }
+                    // Errors of one connection that ended before it was taken (accept(2)).
+                    _ => self.worker.metrics.accept_errors.add(1),
+                },
+            }
+        }
+    }
+
+    fn admit(&mut self, socket: OwnedFd, peer: Peer, admin: bool) {
+        self.worker.metrics.connections_accepted.add(1);
+        let full = !admin && self.open >= self.capacity;
+        if full {
+            self.worker.metrics.count_shed(Shed::Capacity);
+        }
+        let room = if admin {
+            self.admins < ADMIN_SLOTS
+        } else {
+            !full || self.sheds < SHED_SLOTS
+        };
+        if !room || self.slots.len() >= self.slots.capacity() {
+            // Not even a slot to linger in: the answer may be lost, the client is told as well as can be.
+            if !admin {
+                let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
+            }
+            return;
+        }
+        self.generation = self.generation.checked_add(1).unwrap_or(1);
+        let key = self.insert(Slot {
+            socket,
+            generation: self.generation,
+            deadline: self.worker.deadlines.header(self.worker.now),
+            requests: 0,
+            lingered_bytes: 0,
+            peer,
+            stage: Stage::Fresh,
+            // A client usually sends at once: the first receive often finds its request.
+            flags: Flags { readable: true, admin, shed: full, ..Flags::default() },
+            exchange: None,
+        });
+        let step = if full {
+            self.turn(key, |worker, slot, _| worker.shed(slot))
+        } else {
+            self.turn(key, |worker, slot, key| worker.serve(slot, key))
+        };
+        if step != Step::Close && !self.register(key) {
+            self.close(key);
+        }
+    }
+
+    /// No descriptor is left: gives up the spare one to take a connection, tells it, closes it. False when even
+    /// that failed.
+    fn shed_without_descriptor(&mut self, index: usize) -> bool {
+        self.worker.metrics.descriptor_exhaustion.add(1);
+        if self.spare.take().is_none() {
+            self.spare = socket::spare_descriptor().ok();
+            return false;
+        }
+        let Some(Some(listening)) = self.listeners.get(index) else { return false };
+        let taken = socket::accept(listening.socket.as_fd());
+        let done = match taken {
+            Ok((socket, _)) => {
+                self.worker.metrics.count_shed(Shed::Descriptors);
+                let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
+                true
+            }
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+        };
+        self.spare = socket::spare_descriptor().ok();
+        done && self.spare.is_some()
+    }
+
+    /// Stops looking at a listener for a moment; its queue holds what comes.
+    fn pause(&mut self, index: usize) {
+        let Some(Some(listening)) = self.listeners.get(index) else { return };
+        if self.epoll.remove(listening.socket.as_fd()).is_ok() {
+            self.paused.push(index);
+            self.resume_at = self.worker.deadlines.within(PAUSE, self.worker.now);
+        }
+    }
+
+    /// Looks at paused listeners again.
+    pub(super) fn resume_listeners(&mut self) {
+        for index in std::mem::take(&mut self.paused) {
+            if self.watch_listener(index).is_err() {
+                self.paused.push(index);
+                self.resume_at = self.worker.deadlines.within(PAUSE, self.worker.now);
+            }
+        }
+    }
+}

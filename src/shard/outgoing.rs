@@ -1,0 +1,234 @@
+//! Response bytes of one turn, collected and sent in as few calls as fit. What the socket does not take moves to
+//! the connection's exchange; until then nothing is copied or allocated.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    ops::Range,
+    os::fd::BorrowedFd,
+};
+
+use bytes::{Buf, Bytes};
+
+use super::exchange::Unsent;
+use crate::{memory::BufferPool, sys::socket};
+
+/// Rendered bytes collected before they are sent; a head that would not fit is sent first.
+const RENDERED_BYTES_MAX: usize = 64 << 10;
+/// Bodies up to this size are copied behind their head: cheaper than another element of the vector.
+const COPY_BYTES_MAX: usize = 4 << 10;
+/// Pieces sent by one call.
+const PIECES_MAX: usize = 32;
+/// The largest pooled buffer.
+const BUFFER_BYTES_MAX: usize = 64 << 10;
+
+/// The shard's own buffer for responses; empty between connections.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    rendered: Vec<u8>,
+    pieces: Vec<Piece>,
+    bytes: usize,
+    sent: usize,
+}
+
+#[derive(Debug)]
+enum Piece {
+    Rendered(Range<usize>),
+    Shared(Bytes),
+    Static(&'static [u8]),
+}
+
+impl Outgoing {
+    /// Empty, with its memory.
+    pub fn new() -> Self {
+        Outgoing {
+            rendered: Vec::with_capacity(RENDERED_BYTES_MAX),
+            pieces: Vec::with_capacity(PIECES_MAX),
+            bytes: 0,
+            sent: 0,
+        }
+    }
+
+    /// Bytes that were not sent yet.
+    pub fn len(&self) -> usize {
+        self.bytes - self.sent
+    }
+
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Forgets what was collected: the connection is closed instead.
+    pub fn discard(&mut self) {
+        self.clear();
+    }
+
+    /// Whether another response should wait until this was sent.
+    pub fn is_full(&self) -> bool {
+        self.rendered.len() >= RENDERED_BYTES_MAX / 2 || self.pieces.len() + 2 > PIECES_MAX
+    }
+
+    /// Lets `render` append bytes, a head for instance.
+    pub fn render(&mut self, render: impl FnOnce(&mut Vec<u8>)) {
+        let start = self.rendered.len();
+        render(&mut self.rendered);
+        let end = self.rendered.len();
+        self.bytes += end - start;
+        match self.pieces.last_mut() {
+            Some(Piece::Rendered(range)) if range.end == start => range.end = end,
+            _ => self.pieces.push(Piece::Rendered(start..end)),
+        }
+    }
+
+    /// Appends a body of the program.
+    pub fn push_static(&mut self, body: &'static [u8]) {
+        if body.len() <= COPY_BYTES_MAX {
+            self.render(|rendered| rendered.extend_from_slice(body));
+        } else {
+            self.bytes += body.len();
+            self.pieces.push(Piece::Static(body));
+        }
+    }
+
+    /// Appends a shared body.
+    pub fn push_shared(&mut self, body: Bytes) {
+        if body.len() <= COPY_BYTES_MAX {
+            self.render(|rendered| rendered.extend_from_slice(&body));
+        } else {
+            self.bytes += body.len();
+            self.pieces.push(Piece::Shared(body));
+        }
+    }
+
+    /// Sends what was collected; false when the socket is full: then [`Outgoing::keep`] the rest. `more` says that
+    /// a file follows at once, so that its first bytes share a segment with the head.
+    pub fn flush(&mut self, socket: BorrowedFd<'_>, more: bool) -> io::Result<bool> {
+        while self.sent < self.bytes {
+            match self.send(socket, more) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => {
+                    self.clear();
+                    return Err(error);
+                }
+            }
+        }
+        self.clear();
+        Ok(true)
+    }
+
+    /// Moves what was not sent to `unsent`, rendered bytes into pooled buffers. False when the pool has none
+    /// left: the response cannot be finished.
+    pub fn keep(&mut self, pool: &BufferPool, unsent: &mut VecDeque<Unsent>) -> bool {
+        let mut skip = self.sent;
+        let mut kept = true;
+        for piece in self.pieces.drain(..) {
+            let length = piece.length();
+            if skip >= length {
+                skip -= length;
+                continue;
+            }
+            match piece {
+                Piece::Rendered(range) => {
+                    kept &= keep_bytes(&self.rendered[range.start + skip..range.end], pool, unsent);
+                }
+                Piece::Shared(mut bytes) => {
+                    bytes.advance(skip);
+                    unsent.push_back(Unsent::Shared(bytes));
+                }
+                Piece::Static(bytes) => unsent.push_back(Unsent::Static(&bytes[skip..])),
+            }
+            skip = 0;
+        }
+        self.clear();
+        kept
+    }
+
+    fn send(&self, socket: BorrowedFd<'_>, more: bool) -> io::Result<usize> {
+        if let [Piece::Rendered(range)] = self.pieces.as_slice() {
+            return socket::send(socket, &self.rendered[range.start + self.sent..range.end], more);
+        }
+        let mut skip = self.sent;
+        let pieces = self.pieces.iter().filter_map(|piece| {
+            let bytes = match piece {
+                Piece::Rendered(range) => &self.rendered[range.clone()],
+                Piece::Shared(bytes) => bytes,
+                Piece::Static(bytes) => bytes,
+            };
+            let skipped = skip.min(bytes.len());
+            skip -= skipped;
+            (skipped < bytes.len()).then(|| &bytes[skipped..])
+        });
+        send_pieces(socket, pieces, more)
+    }
+
+    fn clear(&mut self) {
+        self.rendered.clear();
+        self.pieces.clear();
+        self.bytes = 0;
+        self.sent = 0;
+    }
+}
+
+impl Piece {
+    fn length(&self) -> usize {
+        match self {
+            Piece::Rendered(range) => range.len(),
+            Piece::Shared(bytes) => bytes.len(),
+            Piece::Static(bytes) => bytes.len(),
+        }
+    }
+}
+
+/// Goes on with what an earlier turn kept; false when the socket is full again. Returns the bytes sent too.
+pub fn resume(socket: BorrowedFd<'_>, unsent: &mut VecDeque<Unsent>, more: bool) -> io::Result<(bool, usize)> {
+    let mut sent = 0;
+    while !unsent.is_empty() {
+        let mut count = match send_pieces(socket, unsent.iter().map(Unsent::bytes), more) {
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((false, sent)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error),
+        };
+        sent += count;
+        while let Some(first) = unsent.front_mut() {
+            let length = first.bytes().len();
+            if count < length {
+                first.consume(count);
+                break;
+            }
+            count -= length;
+            unsent.pop_front();
+        }
+    }
+    Ok((true, sent))
+}
+
+fn send_pieces<'b>(
+    socket: BorrowedFd<'_>,
+    pieces: impl Iterator<Item = &'b [u8]>,
+    more: bool,
+) -> io::Result<usize> {
+    let mut vector = [IoSlice::new(&[]); PIECES_MAX];
+    let mut count = 0;
+    for (slot, bytes) in vector.iter_mut().zip(pieces) {
+        *slot = IoSlice::new(bytes);
+        count += 1;
+    }
+    socket::send_vectored(socket, &vector[..count], more)
+}
+
+fn keep_bytes(mut bytes: &[u8], pool: &BufferPool, unsent: &mut VecDeque<Unsent>) -> bool {
+    while !bytes.is_empty() {
+        let count = bytes.len().min(BUFFER_BYTES_MAX);
+        let Some(mut buffer) = pool.take(count) else { return false };
+        if !buffer.extend_from_slice(&bytes[..count]) {
+            return false;
+        }
+        bytes = &bytes[count..];
+        unsent.push_back(Unsent::Buffer(buffer));
+    }
+    true
+}

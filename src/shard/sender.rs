@@ -1,0 +1,337 @@
+//! How a body leaves, and how a connection ends.
+//!
+//! | body | way out |
+//! | --- | --- |
+//! | in memory | the same send as its head (`outgoing`) |
+//! | a file in the page cache | `sendfile` in 2 MB steps, the head before it with `MSG_MORE` |
+//! | a file that is not | read ahead through io_uring, past the page cache where the file system allows it (`cold`) |
+
+use std::{io, os::fd::AsFd, rc::Rc};
+
+use super::{
+    Worker,
+    cold::{Cold, Next},
+    connection::{Received, Step},
+    exchange::FileBody,
+    outgoing,
+    slot::{Key, Slot, Stage},
+};
+use crate::{
+    http::Request,
+    http1::{self, Decoded},
+    log,
+    sys::{
+        open::{self, Residency},
+        sendfile::sendfile,
+        socket,
+    },
+};
+
+/// Bytes of a file sent by one call; after it other connections get their turn.
+const SENDFILE_STEP_BYTES: u64 = 2 << 20;
+/// Bytes thrown away from a client that sends on after its connection ended; then it is cut.
+const LINGER_BYTES_MAX: u32 = 1 << 20;
+/// A file up to this size that was found cold is asked into the page cache for the next time.
+const WARM_BYTES_MAX: u64 = 32 << 20;
+
+impl Worker {
+    /// Goes on with a response: kept bytes first, then its file.
+    pub(super) fn send(&mut self, slot: &mut Slot, key: Key) -> Step {
+        let file_follows = slot.exchange.as_ref().is_some_and(|exchange| exchange.file.is_some());
+        match self.flush(slot, file_follows) {
+            Err(_) => return self.cut(slot),
+            Ok(false) => return Step::Wait,
+            Ok(true) => {}
+        }
+        if file_follows {
+            match self.send_file(slot, key) {
+                Ok(Step::Again) => {}
+                Ok(step) => return step,
+                Err(error) => {
+                    if error.kind() == io::ErrorKind::UnexpectedEof {
+                        tracing::warn!("a file became shorter while it was sent; the connection is closed");
+                    }
+                    return self.cut(slot);
+                }
+            }
+            self.finish_file(slot);
+        }
+        slot.stage = Stage::Idle;
+        if slot.flags.close {
+            return self.end(slot);
+        }
+        slot.deadline = self.deadlines.idle(self.now);
+        Step::Again
+    }
+
+    /// Sends what this turn collected behind what earlier turns kept. False when the socket is full.
+    pub(super) fn flush(&mut self, slot: &mut Slot, more: bool) -> io::Result<bool> {
+        let kept = slot.exchange.as_ref().is_some_and(|exchange| !exchange.unsent.is_empty());
+        if !kept {
+            if self.outgoing.is_empty() {
+                return Ok(true);
+            }
+            let bytes = self.outgoing.len();
+            if self.outgoing.flush(slot.socket.as_fd(), more)? {
+                self.metrics.bytes_sent.add(bytes as u64);
+                return Ok(true);
+            }
+            self.metrics.bytes_sent.add((bytes - self.outgoing.len()) as u64);
+        }
+        self.exchange(slot);
+        let Some(exchange) = &mut slot.exchange else { return Ok(true) };
+        let stored = self.outgoing.keep(&self.pool, &mut exchange.unsent);
+        if !stored {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
+        if !kept {
+            return Ok(false);
+        }
+        let socket = slot.socket.as_fd();
+        let (all, sent) = outgoing::resume(socket, &mut exchange.unsent, more)?;
+        self.metrics.bytes_sent.add(sent as u64);
+        if sent > 0 && slot.stage == Stage::Sending {
+            slot.deadline = self.deadlines.write(self.now);
+        }
+        Ok(all)
+    }
+
+    /// While something else is waited for: goes on with bytes that the socket did not take.
+    pub(super) fn resume_unsent(&mut self, slot: &mut Slot) -> Step {
+        match self.flush(slot, false) {
+            Ok(_) => Step::Wait,
+            Err(_) => Step::Close,
+        }
+    }
+
+    fn send_file(&mut self, slot: &mut Slot, key: Key) -> io::Result<Step> {
+        let write_deadline = self.deadlines.write(self.now);
+        let socket = slot.socket.as_fd();
+        let Some(exchange) = &mut slot.exchange else { return Ok(Step::Close) };
+        let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else {
+            return Ok(Step::Close);
+        };
+        while body.offset < body.end {
+            let step = (body.end - body.offset).min(SENDFILE_STEP_BYTES);
+            let sent = match &body.cold {
+                Some(cold) => match send_chunk(socket, cold) {
+                    Ok(Some(sent)) => sent,
+                    Ok(None) => return Ok(Step::Wait),
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
+                    Err(error) => return Err(error),
+                },
+                None => {
+                    if open::resident(body.file.fd(), body.offset, step) == Residency::Cold {
+                        self.metrics.cold_reads.add(1);
+                        body.cold = Some(Cold::start(
+                            Rc::clone(&body.file),
+                            body.offset,
+                            body.end,
+                            key,
+                            &self.inbox,
+                            &self.cold_permits,
+                        ));
+                        warm(body, &self.context.offload);
+                        continue;
+                    }
+                    let count = usize::try_from(step).unwrap_or(usize::MAX);
+                    match sendfile(socket, body.file.fd(), body.offset, count) {
+                        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        Ok(sent) => {
+                            self.metrics.sendfile_bytes.add(sent as u64);
+                            sent
+                        }
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
+                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            body.offset += sent as u64;
+            record.body_bytes += sent as u64;
+            self.metrics.bytes_sent.add(sent as u64);
+            slot.deadline = write_deadline;
+            if sent as u64 == SENDFILE_STEP_BYTES && body.offset < body.end {
+                return Ok(Step::Yield);
+            }
+        }
+        Ok(Step::Again)
+    }
+
+    /// A file was sent whole: count it, log it, give everything back but input that waits.
+    fn finish_file(&mut self, slot: &mut Slot) {
+        let Some(exchange) = &mut slot.exchange else { return };
+        exchange.file = None;
+        let (record, head) = (exchange.record.take(), exchange.head.take());
+        if let Some(record) = record {
+            self.count_response(record.status);
+            self.metrics.request_duration.observe(self.clock.nanos().saturating_sub(record.started_nanos), 1);
+            self.log_kept(slot, head.as_ref(), record.status, record.body_bytes);
+        }
+    }
+
+    /// The response cannot be finished: what was sent is logged, and the connection is closed so that the client
+    /// sees a short message (RFC 9112 8).
+    fn cut(&mut self, slot: &mut Slot) -> Step {
+        self.outgoing.discard();
+        let record = slot.exchange.as_mut().and_then(|exchange| exchange.record.take());
+        if let Some(record) = record {
+            let head = slot.exchange.as_mut().and_then(|exchange| exchange.head.take());
+            self.metrics.responses_cut.add(1);
+            self.count_response(record.status);
+            self.log_kept(slot, head.as_ref(), record.status, record.body_bytes);
+        }
+        Step::Close
+    }
+
+    /// Everything was sent and the connection shall end: at once if the peer has nothing in flight that we
+    /// would leave unread, after lingering otherwise.
+    pub(super) fn end(&mut self, slot: &mut Slot) -> Step {
+        if !slot.flags.linger && !slot.flags.readable {
+            return Step::Close;
+        }
+        if socket::finish_sending(slot.socket.as_fd()).is_err() {
+            return Step::Close;
+        }
+        self.release(slot);
+        slot.stage = Stage::Lingering;
+        slot.deadline = self.deadlines.linger(self.now);
+        Step::Again
+    }
+
+    pub(super) fn linger(&mut self, slot: &mut Slot) -> Step {
+        let mut scratch = std::mem::take(&mut self.scratch);
+        let step = loop {
+            match self.receive(slot, &mut scratch) {
+                Ok(Received::Bytes(count)) => {
+                    slot.lingered_bytes =
+                        slot.lingered_bytes.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                    if slot.lingered_bytes > LINGER_BYTES_MAX {
+                        break Step::Close;
+                    }
+                }
+                Ok(Received::Nothing) => break Step::Wait,
+                Ok(Received::End) | Err(_) => break Step::Close,
+            }
+        };
+        self.scratch = scratch;
+        step
+    }
+
+    /// Says 503 to a connection there is no room for.
+    pub fn shed(&mut self, slot: &mut Slot) -> Step {
+        self.outgoing.push_static(super::SHED_RESPONSE);
+        let sent = self.outgoing.flush(slot.socket.as_fd(), false);
+        self.outgoing.discard();
+        match sent {
+            Ok(true) => {
+                slot.flags.linger = true;
+                self.end(slot)
+            }
+            _ => Step::Close,
+        }
+    }
+
+    /// The connection is closed: a response in progress is logged as far as it went.
+    pub(super) fn abandon(&mut self, slot: &mut Slot) {
+        if slot.stage == Stage::Sending {
+            self.cut(slot);
+        }
+        self.release(slot);
+    }
+
+    /// Puts the connection's exchange back into the stock if nothing in it is in use.
+    pub(super) fn release(&mut self, slot: &mut Slot) {
+        if let Some(mut exchange) = slot.exchange.take() {
+            exchange.reset();
+            if self.exchanges.len() < self.exchanges.capacity() {
+                self.exchanges.push(exchange);
+            }
+        }
+    }
+
+    pub(super) fn count_response(&mut self, status: u16) {
+        self.metrics.requests.add(status, 1);
+    }
+
+    pub(super) fn log_access(&mut self, slot: &Slot, request: Option<Request<'_>>, status: u16, bytes: u64) {
+        if slot.flags.admin {
+            return;
+        }
+        if let Some(log) = &mut self.access_log {
+            let line = request.map(http1::request_line).unwrap_or_default();
+            log.record(&log::Entry {
+                peer: slot.peer,
+                unix_seconds: self.now.unix_seconds,
+                request_line: line,
+                status,
+                body_bytes_sent: bytes,
+                referer: request.and_then(|request| request.field(crate::http::Known::Referer)),
+                user_agent: request.and_then(|request| request.field(crate::http::Known::UserAgent)),
+            });
+        }
+    }
+
+    /// Logs bytes that were refused by their first line, as far as there is one.
+    pub(super) fn log_refused(&mut self, slot: &Slot, bytes: &[u8], status: u16) {
+        if slot.flags.admin {
+            return;
+        }
+        if let Some(log) = &mut self.access_log {
+            let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+            log.record(&log::Entry {
+                peer: slot.peer,
+                unix_seconds: self.now.unix_seconds,
+                request_line: &bytes[..end],
+                status,
+                body_bytes_sent: 0,
+                referer: None,
+                user_agent: None,
+            });
+        }
+    }
+
+    fn log_kept(&mut self, slot: &Slot, head: Option<&crate::memory::Buffer>, status: u16, bytes: u64) {
+        if self.access_log.is_none() {
+            return;
+        }
+        let Some(mut parts) = self.parts.take() else { return };
+        let request = head.and_then(|head| {
+            let decoded = http1::decode(head.filled(), &self.limits, &mut parts);
+            matches!(decoded, Ok(Decoded::Complete)).then_some(head)
+        });
+        let request = request.map(|head| Request { bytes: head.filled(), parts: &parts });
+        self.log_access(slot, request, status, bytes);
+        self.parts = Some(parts);
+    }
+}
+
+/// Sends from the reader's next chunk; `None` when there is none yet.
+fn send_chunk(socket: std::os::fd::BorrowedFd<'_>, cold: &Cold) -> io::Result<Option<usize>> {
+    match cold.next() {
+        Next::Later => Ok(None),
+        Next::Failed(kind) => Err(kind.into()),
+        Next::Chunk(mut chunk) => {
+            let sent = socket::send(socket, chunk.bytes(), false);
+            if let Ok(count) = sent {
+                chunk.consume(count);
+            }
+            if !chunk.bytes().is_empty() {
+                cold.put_back(chunk);
+            }
+            sent.map(Some)
+        }
+    }
+}
+
+/// Asks a small file that was cold into the page cache, off the shard, so that the next request finds it there.
+fn warm(body: &FileBody, offload: &Rc<crate::runtime::Offload>) {
+    if body.file.size() > WARM_BYTES_MAX {
+        return;
+    }
+    if let Ok(file) = socket::duplicate(body.file.fd()) {
+        let size = body.file.size();
+        // Nobody waits for it; when the queue is full the file stays cold a little longer.
+        let _ = offload.run(move || open::will_need(file.as_fd(), 0, size));
+    }
+}

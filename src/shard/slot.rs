@@ -1,0 +1,124 @@
+//! A connection slot: all that an idle connection costs, beside its registration with the kernel.
+
+use std::os::fd::OwnedFd;
+
+use super::exchange::Exchange;
+use crate::sys::socket::Peer;
+
+/// Names a slot for as long as one connection has it: a later connection in the same slot has another
+/// generation, so a late event or a finished task cannot reach it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Index in the slab.
+    pub index: u32,
+    /// The connection's own number.
+    pub generation: u32,
+}
+
+impl Key {
+    /// As an epoll token.
+    pub fn token(self) -> u64 {
+        u64::from(self.generation) << 32 | u64::from(self.index)
+    }
+
+    /// From an epoll token.
+    pub fn from_token(token: u64) -> Self {
+        Key { index: (token & u64::from(u32::MAX)) as u32, generation: (token >> 32) as u32 }
+    }
+}
+
+/// What a connection waits for.
+///
+/// ```text
+/// Fresh ─┬─> Head ─┬─> Body ──┐
+/// Idle ──┘         ├──────────┴─> Waiting ─┬─> Sending ─┬─> Idle
+///                  └───────────────────────┘            ├─> Lingering ─> closed
+///                                                       └─> closed
+/// ```
+/// A request that is complete and can be answered at once goes from `Fresh` or `Idle` to `Idle` in one turn and
+/// is never seen in between.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Accepted; nothing came yet.
+    Fresh,
+    /// Has answered a request and waits for the next.
+    Idle,
+    /// A part of a head came.
+    Head,
+    /// The head came, the body has not ended.
+    Body,
+    /// A handler has not answered yet.
+    Waiting,
+    /// A response has not been taken by the socket yet.
+    Sending,
+    /// Everything was sent; what the peer still sends is read and thrown away so that closing does not reset the
+    /// connection before the response was read (RFC 9112 9.6).
+    Lingering,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct Slot {
+    /// The socket; dropping it closes the connection and removes it from the epoll set.
+    pub socket: OwnedFd,
+    /// See [`Key`].
+    pub generation: u32,
+    /// When [`Stage`] has lasted too long, in ticks; 0 is never.
+    pub deadline: u32,
+    /// Requests answered.
+    pub requests: u32,
+    /// Bytes thrown away while lingering.
+    pub lingered_bytes: u32,
+    /// Who is at the other end.
+    pub peer: Peer,
+    /// What it waits for.
+    pub stage: Stage,
+    /// Facts about the connection.
+    pub flags: Flags,
+    /// State of the request in progress, from a per-shard stock.
+    pub exchange: Option<Box<Exchange>>,
+}
+
+/// Facts that are yes or no.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Flags {
+    /// The socket may have bytes that were not read.
+    pub readable: bool,
+    /// The peer will send no more (`EPOLLRDHUP`): after a short read comes the end.
+    pub peer_finished: bool,
+    /// In the queue of connections to be served without an event.
+    pub queued: bool,
+    /// Came from the admin listener.
+    pub admin: bool,
+    /// Answered with 503 because there was no room; not counted as a connection.
+    pub shed: bool,
+    /// Close once the response in progress is sent.
+    pub close: bool,
+    /// The peer may have sent bytes that nobody will read: linger before closing.
+    pub linger: bool,
+}
+
+/// The slab's entry around a slot, as crate `slab` lays it out.
+#[allow(dead_code, reason = "only its size is of interest")]
+enum SlabEntry {
+    Vacant(usize),
+    Occupied(Slot),
+}
+
+const _: () = assert!(size_of::<SlabEntry>() <= 128, "a connection slot has outgrown its 128 bytes");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_names_index_and_generation() {
+        let key = Key { index: 0xfffe, generation: 0x8000_0001 };
+        assert_eq!(Key::from_token(key.token()), key);
+    }
+
+    #[test]
+    fn a_slot_is_one_cache_line() {
+        assert!(size_of::<SlabEntry>() <= 64, "{}", size_of::<SlabEntry>());
+    }
+}

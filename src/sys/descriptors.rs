@@ -1,0 +1,100 @@
+//! Looks at the process's own descriptors and threads in /proc: what glommio leaves behind is found by difference.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::{
+        fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd},
+        unix::fs::OpenOptionsExt,
+    },
+};
+
+/// The process's eventfds and threads at one moment.
+#[derive(Debug)]
+pub struct Census {
+    eventfds: BTreeSet<RawFd>,
+    threads: BTreeSet<u32>,
+}
+
+impl Census {
+    /// Reads /proc/self. Fails where /proc is not mounted.
+    pub fn take() -> io::Result<Self> {
+        Ok(Census { eventfds: event_descriptors()?, threads: threads()? })
+    }
+
+    /// The eventfd that came since `earlier`, if exactly one did: the host may open others meanwhile.
+    pub fn new_eventfd(&self, earlier: &Census) -> Option<Leaked> {
+        only_new(&earlier.eventfds, &self.eventfds, |_| true).map(Leaked)
+    }
+
+    /// The thread that came since `earlier` with the calling thread's name, which a thread inherits until it
+    /// is given another; if exactly one did.
+    pub fn new_thread(&self, earlier: &Census) -> Option<u32> {
+        let own_name = super::thread::current_name()?;
+        only_new(&earlier.threads, &self.threads, |&id| thread_name(id).as_ref() == Some(&own_name))
+    }
+}
+
+/// An eventfd whose owner forgets it instead of closing it.
+#[derive(Debug)]
+pub struct Leaked(RawFd);
+
+impl Leaked {
+    /// Closes it, if it still is an eventfd. To be called once its owner is gone.
+    pub fn close(self) {
+        let link = fs::read_link(format!("/proc/self/fd/{}", self.0));
+        if link.is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]") {
+            // SAFETY: the descriptor appeared while its owner was made and the owner never closes it, so no
+            // OwnedFd for it exists; that it still is an eventfd says that its number was not used again.
+            drop(unsafe { OwnedFd::from_raw_fd(self.0) });
+        }
+    }
+}
+
+/// Hands a descriptor to a type that can be made from one and closes it when dropped.
+pub fn give<T: FromRawFd>(fd: OwnedFd) -> T {
+    // SAFETY: the caller owned the descriptor and gives it away.
+    unsafe { T::from_raw_fd(fd.into_raw_fd()) }
+}
+
+/// Opens the file behind a descriptor once more, for reading, with flags of its own (through /proc/self/fd, so
+/// that no path is resolved). `direct` asks for `O_DIRECT`: `EINVAL` where the file system has none.
+pub fn reopen(file: BorrowedFd<'_>, direct: bool) -> io::Result<OwnedFd> {
+    let flags = libc::O_NOCTTY | libc::O_NONBLOCK | if direct { libc::O_DIRECT } else { 0 };
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    Ok(fs::OpenOptions::new().read(true).custom_flags(flags).open(path)?.into())
+}
+
+/// Whether a thread of this process still exists.
+pub fn thread_exists(id: u32) -> bool {
+    fs::exists(format!("/proc/self/task/{id}")).unwrap_or(false)
+}
+
+fn event_descriptors() -> io::Result<BTreeSet<RawFd>> {
+    let mut found = BTreeSet::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A descriptor may be gone by now; that is not an error.
+        if fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]") {
+            found.insert(number);
+        }
+    }
+    Ok(found)
+}
+
+fn threads() -> io::Result<BTreeSet<u32>> {
+    let names = fs::read_dir("/proc/self/task")?;
+    Ok(names.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
+}
+
+fn thread_name(id: u32) -> Option<String> {
+    Some(fs::read_to_string(format!("/proc/self/task/{id}/comm")).ok()?.trim_end().to_owned())
+}
+
+/// The one element of `after` that is not in `before` and passes, if it is one.
+fn only_new<T: Copy + Ord>(before: &BTreeSet<T>, after: &BTreeSet<T>, passes: impl Fn(&T) -> bool) -> Option<T> {
+    let mut new = after.difference(before).copied().filter(passes);
+    let first = new.next();
+    if new.next().is_some() { None } else { first }
+}

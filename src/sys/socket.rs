@@ -1,0 +1,351 @@
+//! Sockets: listening, accepting, receiving, sending. All non-blocking and close-on-exec.
+
+use std::{
+    io::{self, IoSlice},
+    mem::{MaybeUninit, offset_of},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    os::{
+        fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
+        unix::ffi::OsStrExt,
+    },
+    path::Path,
+};
+
+use super::{check, check_size};
+
+/// Who is at the other end. 20 bytes, so that it fits a connection slot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// IPv4 address and port.
+    V4([u8; 4], u16),
+    /// IPv6 address and port.
+    V6([u8; 16], u16),
+    /// A process of this machine, over a unix socket.
+    Unix,
+}
+
+impl Peer {
+    /// The address without port; `None` for a unix socket. IPv4 in IPv6 is shown as IPv4.
+    pub fn ip(&self) -> Option<IpAddr> {
+        match *self {
+            Peer::V4(octets, _) => Some(IpAddr::V4(Ipv4Addr::from(octets))),
+            Peer::V6(octets, _) => Some(Ipv6Addr::from(octets).to_canonical()),
+            Peer::Unix => None,
+        }
+    }
+}
+
+/// Whether a listener shares its port with the other shards' listeners.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Port {
+    /// Fails with `EADDRINUSE` when anybody has the address.
+    Exclusive,
+    /// `SO_REUSEPORT`: the kernel spreads connections over all sockets with it.
+    Shared,
+}
+
+/// Binds a TCP socket. It does not accept before [`listen`].
+///
+/// IPv6 sockets take IPv6 alone. `TCP_NODELAY` is set here because accepted sockets inherit it.
+pub fn bind_tcp(address: SocketAddr, port: Port) -> io::Result<OwnedFd> {
+    let family = if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+    let socket = stream_socket(family)?;
+    set(&socket, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    if port == Port::Shared {
+        set(&socket, libc::SOL_SOCKET, libc::SO_REUSEPORT, 1)?;
+    }
+    if address.is_ipv6() {
+        set(&socket, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    }
+    set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    match address {
+        SocketAddr::V4(address) => {
+            let raw = libc::sockaddr_in {
+                sin_family: family_number(libc::AF_INET),
+                sin_port: address.port().to_be(),
+                sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+                sin_zero: [0; 8],
+            };
+            bind(&socket, &raw)?;
+        }
+        SocketAddr::V6(address) => {
+            let raw = libc::sockaddr_in6 {
+                sin6_family: family_number(libc::AF_INET6),
+                sin6_port: address.port().to_be(),
+                sin6_flowinfo: address.flowinfo(),
+                sin6_addr: libc::in6_addr { s6_addr: address.ip().octets() },
+                sin6_scope_id: address.scope_id(),
+            };
+            bind(&socket, &raw)?;
+        }
+    }
+    Ok(socket)
+}
+
+/// Binds a unix stream socket to `path`, which must not exist and must be shorter than 108 bytes.
+pub fn bind_unix(path: &Path) -> io::Result<OwnedFd> {
+    let socket = stream_socket(libc::AF_UNIX)?;
+    let (raw, length) = unix_address(path)?;
+    // SAFETY: the address lives for the call and `length` covers its used part only.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const raw).cast(), length) })?;
+    Ok(socket)
+}
+
+/// Whether somebody accepts connections at a unix socket: `ECONNREFUSED` says that the file is stale.
+pub fn unix_is_served(path: &Path) -> io::Result<bool> {
+    let socket = stream_socket(libc::AF_UNIX)?;
+    let (raw, length) = unix_address(path)?;
+    // SAFETY: the address lives for the call and `length` covers its used part only.
+    match check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const raw).cast(), length) }) {
+        Ok(_) => Ok(true),
+        Err(error) => match error.raw_os_error() {
+            Some(libc::ECONNREFUSED | libc::ENOENT) => Ok(false),
+            Some(libc::EAGAIN) => Ok(true),
+            _ => Err(error),
+        },
+    }
+}
+
+/// Begins to accept; `backlog` is capped by the kernel (`net.core.somaxconn`).
+pub fn listen(socket: BorrowedFd<'_>, backlog: i32) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::listen(socket.as_raw_fd(), backlog) })?;
+    Ok(())
+}
+
+/// Whether the descriptor is a stream socket that listens, as one handed over by the host must be.
+pub fn is_listening(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(option(socket, libc::SOL_SOCKET, libc::SO_ACCEPTCONN)? != 0
+        && option(socket, libc::SOL_SOCKET, libc::SO_TYPE)? == libc::SOCK_STREAM)
+}
+
+/// Makes a socket that somebody else opened non-blocking, close-on-exec and, for TCP, without Nagle's delay.
+pub fn adopt(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    let flags = check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_GETFL) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFL, flags | libc::O_NONBLOCK) })?;
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::fcntl(socket.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    if !matches!(local_address(socket)?, Local::Unix) {
+        set(&socket, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+    }
+    Ok(())
+}
+
+/// What a socket is bound to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// TCP; the port is the real one.
+    Tcp(SocketAddr),
+    /// A unix socket.
+    Unix,
+}
+
+/// The address a socket is bound to (getsockname(2)).
+pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Local> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut length = storage_length();
+    // SAFETY: the storage is large enough for every address family and `length` says so.
+    check(unsafe { libc::getsockname(socket.as_raw_fd(), storage.as_mut_ptr().cast(), &raw mut length) })?;
+    // SAFETY: zeroed, then filled by the kernel: any bytes are valid integers.
+    let storage = unsafe { storage.assume_init() };
+    Ok(match peer(&storage) {
+        Peer::V4(octets, port) => Local::Tcp(SocketAddrV4::new(octets.into(), port).into()),
+        Peer::V6(octets, port) => Local::Tcp(SocketAddrV6::new(octets.into(), port, 0, 0).into()),
+        Peer::Unix => Local::Unix,
+    })
+}
+
+/// Takes one connection off the queue. `EAGAIN` when there is none; `ECONNABORTED` and the network errors of
+/// accept(2) concern one connection only; `EMFILE`, `ENFILE`, `ENOBUFS` and `ENOMEM` the process.
+pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
+    let mut storage = MaybeUninit::<libc::sockaddr_storage>::zeroed();
+    let mut length = storage_length();
+    // SAFETY: the storage is large enough for every address family and `length` says so.
+    let fd = check(unsafe {
+        libc::accept4(
+            listener.as_raw_fd(),
+            storage.as_mut_ptr().cast(),
+            &raw mut length,
+            libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC,
+        )
+    })?;
+    // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    // SAFETY: zeroed, then filled by the kernel: any bytes are valid integers. An unnamed unix peer leaves zeros.
+    let peer = peer(unsafe { storage.assume_init_ref() });
+    Ok((socket, peer))
+}
+
+/// Receives what is there; 0 is the end of the stream. `EAGAIN` when there is nothing.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
+    // SAFETY: the pointer is good for `buffer.len()` bytes.
+    check_size(unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+}
+
+/// Sends bytes without ever raising `SIGPIPE`. `more` says that others follow at once (`MSG_MORE`).
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
+    // SAFETY: the pointer is good for `bytes.len()` bytes.
+    check_size(unsafe {
+        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), send_flags(more))
+    })
+}
+
+/// Sends several pieces in one call: `writev` with the flags of [`send`] (sendmsg(2)).
+pub fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+    // SAFETY: a msghdr is plain integers and pointers, for which zeros mean "absent".
+    let mut message = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
+    // An IoSlice has the layout of an iovec (documented by std); sendmsg only reads through it.
+    message.msg_iov = pieces.as_ptr().cast_mut().cast();
+    message.msg_iovlen = pieces.len();
+    // SAFETY: the message and the pieces it points to live for the call.
+    check_size(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, send_flags(more)) })
+}
+
+/// Says that no more will be sent (a TCP FIN); what the peer sends is still received.
+pub fn finish_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
+    // SAFETY: no pointer is passed.
+    check(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) })?;
+    Ok(())
+}
+
+/// Another descriptor for the same open file (`F_DUPFD_CLOEXEC`).
+pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    fd.try_clone_to_owned()
+}
+
+/// A spare descriptor, to be given up when the process has none left for a connection.
+pub fn spare_descriptor() -> io::Result<OwnedFd> {
+    Ok(std::fs::File::open("/dev/null")?.into())
+}
+
+fn send_flags(more: bool) -> libc::c_int {
+    libc::MSG_NOSIGNAL | if more { libc::MSG_MORE } else { 0 }
+}
+
+fn stream_socket(family: libc::c_int) -> io::Result<OwnedFd> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: no pointer is passed.
+    let fd = check(unsafe { libc::socket(family, kind, 0) })?;
+    // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+fn set(socket: &impl AsFd, level: libc::c_int, name: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    let length = length_of::<libc::c_int>();
+    // SAFETY: the value lives for the call and has the size that is passed.
+    check(unsafe {
+        libc::setsockopt(socket.as_fd().as_raw_fd(), level, name, (&raw const value).cast(), length)
+    })?;
+    Ok(())
+}
+
+fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = length_of::<libc::c_int>();
+    // SAFETY: the value lives for the call and has the size that is passed.
+    check(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+    })?;
+    Ok(value)
+}
+
+fn bind<A>(socket: &OwnedFd, address: &A) -> io::Result<()> {
+    // SAFETY: the address lives for the call and has the size that is passed.
+    check(unsafe { libc::bind(socket.as_raw_fd(), std::ptr::from_ref(address).cast(), length_of::<A>()) })?;
+    Ok(())
+}
+
+fn unix_address(path: &Path) -> io::Result<(libc::sockaddr_un, libc::socklen_t)> {
+    let bytes = path.as_os_str().as_bytes();
+    let mut raw = libc::sockaddr_un { sun_family: family_number(libc::AF_UNIX), sun_path: [0; 108] };
+    if bytes.is_empty() || bytes.len() >= raw.sun_path.len() || bytes.contains(&0) {
+        return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+    }
+    for (slot, &byte) in raw.sun_path.iter_mut().zip(bytes) {
+        *slot = byte.cast_signed();
+    }
+    let length = offset_of!(libc::sockaddr_un, sun_path) + bytes.len() + 1;
+    Ok((raw, libc::socklen_t::try_from(length).unwrap_or(0)))
+}
+
+/// Reads the family, and then only the bytes that this family has.
+fn peer(storage: &libc::sockaddr_storage) -> Peer {
+    let start = std::ptr::from_ref(storage);
+    match libc::c_int::from(storage.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that the kernel wrote a sockaddr_in here; the storage is aligned for it.
+            let address = unsafe { &*start.cast::<libc::sockaddr_in>() };
+            Peer::V4(address.sin_addr.s_addr.to_ne_bytes(), u16::from_be(address.sin_port))
+        }
+        libc::AF_INET6 => {
+            // SAFETY: the family says that the kernel wrote a sockaddr_in6 here; the storage is aligned for it.
+            let address = unsafe { &*start.cast::<libc::sockaddr_in6>() };
+            Peer::V6(address.sin6_addr.s6_addr, u16::from_be(address.sin6_port))
+        }
+        _ => Peer::Unix,
+    }
+}
+
+fn family_number(family: libc::c_int) -> libc::sa_family_t {
+    libc::sa_family_t::try_from(family).unwrap_or(0)
+}
+
+fn storage_length() -> libc::socklen_t {
+    length_of::<libc::sockaddr_storage>()
+}
+
+fn length_of<T>() -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of::<T>()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    #[test]
+    fn a_taken_address_is_refused_to_a_plain_bind() {
+        let first = bind_tcp("127.0.0.1:0".parse().unwrap(), Port::Shared).unwrap();
+        listen(first.as_fd(), 16).unwrap();
+        let Local::Tcp(address) = local_address(first.as_fd()).unwrap() else { panic!("not TCP") };
+        let error = bind_tcp(address, Port::Exclusive).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EADDRINUSE));
+        bind_tcp(address, Port::Shared).unwrap();
+    }
+
+    #[test]
+    fn accepts_over_v4_v6_and_unix() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = bind_tcp(address.parse().unwrap(), Port::Exclusive).unwrap();
+            listen(listener.as_fd(), 16).unwrap();
+            let Local::Tcp(address) = local_address(listener.as_fd()).unwrap() else { panic!("not TCP") };
+            let client = std::net::TcpStream::connect(address).unwrap();
+            let (_, peer) = accept(listener.as_fd()).unwrap();
+            assert_eq!(peer.ip(), Some(client.local_addr().unwrap().ip()));
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("socket");
+        let listener = bind_unix(&path).unwrap();
+        assert!(!unix_is_served(&path).unwrap());
+        listen(listener.as_fd(), 16).unwrap();
+        let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
+        let (socket, peer) = accept(listener.as_fd()).unwrap();
+        assert_eq!(peer, Peer::Unix);
+        send_vectored(socket.as_fd(), &[IoSlice::new(b"he"), IoSlice::new(b"llo")], false).unwrap();
+        let mut text = [0; 5];
+        client.read_exact(&mut text).unwrap();
+        assert_eq!(&text, b"hello");
+        client.write_all(b"x").unwrap();
+        assert_eq!(receive(socket.as_fd(), &mut text).unwrap(), 1);
+        assert!(unix_is_served(&path).unwrap());
+        drop(listener);
+        assert!(!unix_is_served(&path).unwrap());
+    }
+
+    #[test]
+    fn a_peer_fits_a_slot() {
+        assert!(size_of::<Peer>() <= 20);
+    }
+}
