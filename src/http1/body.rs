@@ -206,8 +206,8 @@ impl BodyDecoder {
 
     /// Counts a byte of extension.
     fn extend(&mut self, next: State) -> Result<State, Refusal> {
-        self.line_bytes += 1;
-        self.extension_bytes += 1;
+        self.line_bytes = self.line_bytes.saturating_add(1);
+        self.extension_bytes = self.extension_bytes.saturating_add(1);
         if self.line_bytes > EXTENSION_LINE_BYTES_MAX || self.extension_bytes > EXTENSION_BYTES_MAX {
             return Err(Refusal::ChunkExtension);
         }
@@ -216,7 +216,7 @@ impl BodyDecoder {
 
     /// Counts a byte of the trailer section.
     fn trail(&mut self, next: State) -> Result<State, Refusal> {
-        self.trailer_bytes += 1;
+        self.trailer_bytes = self.trailer_bytes.saturating_add(1);
         if self.trailer_bytes > TRAILER_BYTES_MAX { Err(Refusal::TrailersTooLarge) } else { Ok(next) }
     }
 }

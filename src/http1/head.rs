@@ -276,14 +276,14 @@ fn explain_fields(window: &[u8], tokens: &Tokens<'_, '_>) -> Refusal {
         if matches!(line, [b' ' | b'\t', ..]) {
             return Refusal::FieldFolded;
         }
-        let text = line.strip_suffix(b"\n").map_or(line, |line| line.strip_suffix(b"\r").unwrap_or(line));
+        let is_cut = !line.ends_with(b"\n");
+        let text = line.strip_suffix(b"\n").unwrap_or(line);
+        // Without an LF, a CR at the end may be the first half of a line end.
+        let text = text.strip_suffix(b"\r").unwrap_or(text);
         let end = text.iter().position(|&byte| !is_token_byte(byte)).unwrap_or(text.len());
         match text[end..] {
-            // The empty line, or a line that is cut off within its name.
-            [] if line.is_empty() || end == line.len() || end == 0 => {}
+            [] if is_cut || text.is_empty() => {}
             [b':', ref value @ ..] if end > 0 => {
-                // A CR at the very end may be the first half of a line end.
-                let value = value.strip_suffix(b"\r").unwrap_or(value);
                 if value.contains(&b'\r') {
                     return Refusal::LineEnding;
                 }

@@ -145,7 +145,7 @@ mod tests {
         let mut out = Vec::new();
         write_refusal(&mut out, Refusal::HostMissing, DATE);
         let expected = "HTTP/1.1 400 Bad Request\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
-            Content-Type: text/plain; charset=utf-8\r\nContent-Length: 57\r\nConnection: close\r\n\r\n\
+            Content-Type: text/plain; charset=utf-8\r\nContent-Length: 56\r\nConnection: close\r\n\r\n\
             400 Bad Request: an HTTP/1.1 request needs a Host field\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }

@@ -1,0 +1,8 @@
+//! Behaviours of a running server: real sockets, real files, scripted peers.
+//!
+//! Each test starts a server of its own on a port that the kernel chooses and stops it at the end. Nothing here
+//! sleeps for a fixed time: an event is awaited, with a deadline that only a defect reaches.
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
+
+mod harness;
+mod smoke;
