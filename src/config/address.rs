@@ -77,8 +77,17 @@ mod tests {
 
     #[test]
     fn refuses_everything_else() {
-        for text in ["", "8080", ":8080", "localhost:80", "127.0.0.1", "127.0.0.1:65536", "::1:80", "http://1.1.1.1:1", "unix:"]
-        {
+        for text in [
+            "",
+            "8080",
+            ":8080",
+            "localhost:80",
+            "127.0.0.1",
+            "127.0.0.1:65536",
+            "::1:80",
+            "http://1.1.1.1:1",
+            "unix:",
+        ] {
             assert!(parse(text).is_err(), "{text}");
         }
     }

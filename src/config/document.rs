@@ -192,10 +192,9 @@ impl Entry {
         let spell: fn(Node) -> Node = match self.key.as_str() {
             "open_file_cache" if scalar => |short| short.under("entries"),
             "response_cache" if scalar => |short| short.under("size"),
-            "listen" | "routes" if !matches!(self.node.value, Value::List(_)) => |item| Node {
-                mark: item.mark.clone(),
-                value: Value::List(vec![item]),
-            },
+            "listen" | "routes" if !matches!(self.node.value, Value::List(_)) => {
+                |item| Node { mark: item.mark.clone(), value: Value::List(vec![item]) }
+            }
             _ => return,
         };
         let mark = self.node.mark.clone();
@@ -258,13 +257,15 @@ fn reason(error: &serde_saphyr::Error) -> String {
         Yaml::DuplicateMappingKey { key: None, .. } => String::from("a key is given twice"),
         Yaml::MultipleDocuments { .. } => String::from("a second YAML document; one is allowed"),
         Yaml::NullIntoString { .. } => String::from("a key must be text"),
-        Yaml::Budget { .. } | Yaml::AliasReplayLimitExceeded { .. } | Yaml::AliasReplayStackDepthExceeded { .. } => {
-            format!("too large for a configuration: at most {NODES_MAX} values, nested at most {DEPTH_MAX} deep")
+        Yaml::Budget { .. } => {
+            format!(
+                "too large for a configuration: at most {NODES_MAX} values, nested at most {DEPTH_MAX} deep"
+            )
         }
         other => {
             let text = other.to_string();
             let text = text.lines().next().unwrap_or_default();
-            let text = text.rfind(" at line ").map_or(text, |cut| &text[..cut]);
+            let text = text.find(" at line ").map_or(text, |cut| &text[..cut]);
             format!("not valid YAML: {text}")
         }
     }
@@ -414,6 +415,6 @@ mod tests {
         let bomb = "a: &a [1,1,1,1,1,1,1,1]\nb: &b [*a,*a,*a,*a,*a,*a,*a,*a]\nc: &c [*b,*b,*b,*b,*b,*b,*b,*b]\n\
                     d: &d [*c,*c,*c,*c,*c,*c,*c,*c]\ne: &e [*d,*d,*d,*d,*d,*d,*d,*d]\nf: &f [*e,*e,*e,*e,*e,*e,*e,*e]\n\
                     g: [*f,*f,*f,*f,*f,*f,*f,*f]\n";
-        assert_eq!(message(bomb), "");
+        assert!(message(bomb).contains("alias replay limit exceeded"), "{}", message(bomb));
     }
 }

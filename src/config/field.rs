@@ -49,7 +49,11 @@ impl<'a> Field<'a> {
             _ => std::slice::from_ref(self.node),
         };
         if items.len() > max {
-            return Err(self.error(format!("{} has {} items, at most {max} are allowed", self.path, items.len())));
+            return Err(self.error(format!(
+                "{} has {} items, at most {max} are allowed",
+                self.path,
+                items.len()
+            )));
         }
         Ok(items
             .iter()
@@ -85,10 +89,14 @@ impl<'a> Field<'a> {
             Value::Text(text) => parse_size(text),
             _ => self.whole(),
         };
-        value.filter(|value| range.contains(value)).and_then(|value| T::try_from(value).ok()).ok_or_else(|| {
-            let (least, most) = (show_size(*range.start()), show_size(*range.end()));
-            self.wrong(&format!("a size from {least} to {most}, such as 4KB, 64MB or 1GB (powers of 1024, no fractions)"))
-        })
+        value.filter(|value| range.contains(value)).and_then(|value| T::try_from(value).ok()).ok_or_else(
+            || {
+                let (least, most) = (show_size(*range.start()), show_size(*range.end()));
+                self.wrong(&format!(
+                    "a size from {least} to {most}, such as 4KB, 64MB or 1GB (powers of 1024, no fractions)"
+                ))
+            },
+        )
     }
 
     /// A time within `range`.
@@ -107,7 +115,9 @@ impl<'a> Field<'a> {
     /// Text that is not empty, without control characters.
     pub(super) fn text(&self) -> Result<&'a str> {
         match &self.node.value {
-            Value::Text(text) if text.is_empty() => Err(self.error(format!("{} must not be empty", self.path))),
+            Value::Text(text) if text.is_empty() => {
+                Err(self.error(format!("{} must not be empty", self.path)))
+            }
             Value::Text(text) if text.len() > TEXT_BYTES_MAX => {
                 Err(self.error(format!("{} is longer than {TEXT_BYTES_MAX} bytes", self.path)))
             }
@@ -231,7 +241,8 @@ mod tests {
             let message = size(bad).unwrap_err();
             assert!(message.starts_with("f:1:4: k must be a size from 1 to 1MB, such as 4KB"), "{message}");
         }
-        let time = |text: &str| with(text, |field| field.time(Duration::from_millis(1)..=Duration::from_secs(60)));
+        let time =
+            |text: &str| with(text, |field| field.time(Duration::from_millis(1)..=Duration::from_secs(60)));
         assert_eq!((time("1ms"), time("1m")), (Ok(Duration::from_millis(1)), Ok(Duration::from_secs(60))));
         for bad in ["0", "0s", "61s", "10", "1.5s", "-1s", "true"] {
             let message = time(bad).unwrap_err();

@@ -28,7 +28,7 @@ pub use settings::*;
 
 use crate::error::{Error, ErrorKind, Place, Result};
 
-/// Longest dotted key, in bytes; the longest that exists has 37.
+/// Longest dotted key, in bytes; those that exist have a quarter of it.
 const KEY_BYTES_MAX: usize = 128;
 
 /// Longest name of an inherited socket, in bytes.
@@ -71,7 +71,8 @@ impl Config {
     /// # Errors
     /// The file cannot be read or is longer than 1 MB; or what [`Config::load_yaml`] says.
     pub fn load_file(&mut self, path: &Path) -> Result<()> {
-        let failed = |error: &std::io::Error| Error::io(format_args!("cannot read {}", path.display()), error);
+        let failed =
+            |error: &std::io::Error| Error::io(format_args!("cannot read {}", path.display()), error);
         let limit = TEXT_BYTES_MAX as u64 + 1;
         let mut bytes = Vec::new();
         let file = File::open(path).map_err(|error| failed(&error))?;
@@ -106,7 +107,8 @@ impl Config {
         }
         let source = given_source()?;
         // `[::1]:8080` is not YAML, but an address all the same.
-        let address = matches!(key, "listen" | "admin.address") && Listener::parse(value, &source.base).is_ok();
+        let address =
+            matches!(key, "listen" | "admin.address") && Listener::parse(value, &source.base).is_ok();
         let node = if address {
             Node::text(value, &source)
         } else {
@@ -141,9 +143,9 @@ impl Config {
     /// The path is empty, not UTF-8, or has control characters.
     pub fn set_root(&mut self, root: &Path) -> Result<()> {
         let source = given_source()?;
-        let text = root.to_str().ok_or_else(|| {
-            Error::new(ErrorKind::Config, format!("root: {} is not UTF-8", root.display()))
-        })?;
+        let text = root
+            .to_str()
+            .ok_or_else(|| Error::new(ErrorKind::Config, format!("root: {} is not UTF-8", root.display())))?;
         let mut routes = match self.document.as_ref().and_then(|document| document.child("routes")) {
             Some(Node { value: Value::List(routes), .. }) => routes.clone(),
             _ => Vec::new(),
@@ -204,8 +206,9 @@ impl Config {
     /// Checks a layer by itself, then merges it.
     fn lay(&mut self, layer: Node) -> Result<()> {
         Draft::read(&layer)?;
-        let document =
-            self.document.get_or_insert_with(|| Node { mark: layer.mark.clone(), value: Value::Map(Vec::new()) });
+        let document = self
+            .document
+            .get_or_insert_with(|| Node { mark: layer.mark.clone(), value: Value::Map(Vec::new()) });
         document.merge(layer);
         Ok(())
     }

@@ -284,9 +284,14 @@ mod tests {
              memory.worker_connections to 439 or less, or set memory.raise_nofile: true (the hard limit is 4096), \
              or raise the limit of open files (ulimit -n, LimitNOFILE=)"
         );
-        let told = settings("memory: { worker_connections: 1, open_file_cache: 2000 }", &host(1024, 1024)).unwrap_err();
-        assert!(told.contains("lower memory.open_file_cache or shards") && !told.contains("raise_nofile"), "{told}");
-        let fits = |count: u64| settings(&format!("memory: {{ worker_connections: {count} }}"), &host(1024, 1024));
+        let told = settings("memory: { worker_connections: 1, open_file_cache: 2000 }", &host(1024, 1024))
+            .unwrap_err();
+        assert!(
+            told.contains("lower memory.open_file_cache or shards") && !told.contains("raise_nofile"),
+            "{told}"
+        );
+        let fits =
+            |count: u64| settings(&format!("memory: {{ worker_connections: {count} }}"), &host(1024, 1024));
         assert!(fits(439).is_ok());
         assert!(fits(440).is_err());
     }
@@ -335,6 +340,9 @@ mod tests {
             settings("admin: { address: \"127.0.0.1:8080\" }", &host).unwrap_err(),
             "<text>:1:19: admin.address: 127.0.0.1:8080 is listened on already"
         );
-        assert_eq!(settings("listen: []", &host).unwrap_err(), "<text>:1:9: listen needs at least one address");
+        assert_eq!(
+            settings("listen: []", &host).unwrap_err(),
+            "<text>:1:9: listen needs at least one address"
+        );
     }
 }

@@ -159,16 +159,17 @@ fn read_types(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
     for entry in bounded(field)? {
         let extension = entry.key.strip_prefix('.').unwrap_or(entry.key).to_ascii_lowercase();
         if extension.is_empty() || extension.contains(['/', '.']) || extension.len() > NAME_BYTES_MAX {
-            return Err(
-                entry.at_key(format!("{:?} in {} is not the extension of a file's name", entry.key, field.path))
-            );
+            return Err(entry
+                .at_key(format!("{:?} in {} is not the extension of a file's name", entry.key, field.path)));
         }
         let media_type = entry.text()?;
         if !is_media_type(media_type) {
             return Err(entry.wrong("a media type such as text/plain; charset=utf-8"));
         }
         if types.insert(extension, media_type.to_owned()).is_some() {
-            return Err(entry.at_key(format!("the extension {:?} is given twice in {}", entry.key, field.path)));
+            return Err(
+                entry.at_key(format!("the extension {:?} is given twice in {}", entry.key, field.path))
+            );
         }
     }
     Ok(types)
@@ -177,8 +178,7 @@ fn read_types(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
 /// `type/subtype` of tokens, RFC 9110 8.3.1; what follows a semicolon must only be a field value.
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim_end();
-    is_field_value(text)
-        && essence.split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+    is_field_value(text) && essence.split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
 }
 
 fn read_headers(field: &Field<'_>) -> Result<Vec<(String, String)>> {
@@ -247,7 +247,9 @@ fn read_target(field: &Field<'_>) -> Result<String> {
     if plain && (path || url) {
         Ok(to.to_owned())
     } else {
-        Err(field.wrong("a path that begins with one /, or a URL that begins with http:// or https://, percent-encoded"))
+        Err(field.wrong(
+            "a path that begins with one /, or a URL that begins with http:// or https://, percent-encoded",
+        ))
     }
 }
 
@@ -308,13 +310,15 @@ mod tests {
 
     #[test]
     fn hosts_are_names_in_lower_case() {
-        let host = |text: &str| one(&format!("{{ host: \"{text}\", root: a }}")).map(|route| route.host.unwrap());
+        let host =
+            |text: &str| one(&format!("{{ host: \"{text}\", root: a }}")).map(|route| route.host.unwrap());
         assert_eq!(host("Example.COM"), Ok("example.com".to_owned()));
         assert_eq!(host("*.example.com"), Ok("*.example.com".to_owned()));
         assert_eq!(host("[::1]"), Ok("[::1]".to_owned()));
         let label = "a".repeat(63);
         assert!(host(&label).is_ok());
-        for bad in ["*", "*.", "a.*.b", "*a.b", "a:80", "a..b", "a.", "a b", "[x]", "", &format!("{label}a")] {
+        for bad in ["*", "*.", "a.*.b", "*a.b", "a:80", "a..b", "a.", "a b", "[x]", "", &format!("{label}a")]
+        {
             let message = host(bad).unwrap_err();
             assert!(message.starts_with("f:2:11: routes[0].host must"), "{message}");
         }
@@ -333,15 +337,25 @@ mod tests {
 
     #[test]
     fn header_fields_are_valid_and_not_our_own() {
-        let header = |text: &str| one(&format!("{{ root: a, headers: {{ {text} }} }}")).map(|route| route.headers);
+        let header =
+            |text: &str| one(&format!("{{ root: a, headers: {{ {text} }} }}")).map(|route| route.headers);
         assert_eq!(header("X-A: \"b c\""), Ok(vec![("X-A".to_owned(), "b c".to_owned())]));
         for (text, told) in [
             ("\"a b\": c", "f:2:25: \"a b\" in routes[0].headers is not a header field's name"),
-            ("content-LENGTH: \"1\"", "f:2:25: the header field content-LENGTH is the server's own; remove it"),
+            (
+                "content-LENGTH: \"1\"",
+                "f:2:25: the header field content-LENGTH is the server's own; remove it",
+            ),
             ("a: b, A: c", "f:2:31: the header field A is given twice in routes[0].headers"),
             ("a: \"b\\nc\"", "f:2:28: routes[0].headers.a must not contain control characters"),
-            ("a: \" b\"", "f:2:28: routes[0].headers.a must be printable ASCII without space at its ends, not the text \" b\""),
-            ("a: ü", "f:2:28: routes[0].headers.a must be printable ASCII without space at its ends, not the text \"ü\""),
+            (
+                "a: \" b\"",
+                "f:2:28: routes[0].headers.a must be printable ASCII without space at its ends, not the text \" b\"",
+            ),
+            (
+                "a: ü",
+                "f:2:28: routes[0].headers.a must be printable ASCII without space at its ends, not the text \"ü\"",
+            ),
             ("a: 1", "f:2:28: routes[0].headers.a must be text (put it in quotes), not 1"),
         ] {
             assert_eq!(header(text).unwrap_err(), told);
@@ -350,7 +364,9 @@ mod tests {
 
     #[test]
     fn header_fields_of_a_route_are_bounded() {
-        let value = |bytes: usize| format!("{{ root: a, headers: {{ ab: {}, cd: {} }} }}", "x".repeat(4096), "y".repeat(bytes));
+        let value = |bytes: usize| {
+            format!("{{ root: a, headers: {{ ab: {}, cd: {} }} }}", "x".repeat(4096), "y".repeat(bytes))
+        };
         assert!(one(&value(HEADER_BYTES_MAX - 4096 - 4)).is_ok());
         assert!(one(&value(HEADER_BYTES_MAX - 4096 - 3)).unwrap_err().contains("more than 8192 bytes"));
         let many = |count: usize| {
@@ -369,9 +385,19 @@ mod tests {
                 other => panic!("{other:?}"),
             })
         };
-        assert_eq!(types(".WASM: application/wasm"), Ok(vec![("wasm".to_owned(), "application/wasm".to_owned())]));
+        assert_eq!(
+            types(".WASM: application/wasm"),
+            Ok(vec![("wasm".to_owned(), "application/wasm".to_owned())])
+        );
         assert!(types("txt: text/plain; charset=utf-8").is_ok());
-        for bad in ["txt: text", "txt: text/", "txt: a b/c", "txt: \"text/plain\\r\\n\"", "a/b: text/plain", "a: x/y, .A: x/y"] {
+        for bad in [
+            "txt: text",
+            "txt: text/",
+            "txt: a b/c",
+            "txt: \"text/plain\\r\\n\"",
+            "a/b: text/plain",
+            "a: x/y, .A: x/y",
+        ] {
             assert!(types(bad).is_err(), "{bad}");
         }
     }
@@ -390,8 +416,13 @@ mod tests {
             let message = to(&format!("to: /, status: {status}")).unwrap_err();
             assert!(message.starts_with("f:2:32: routes[0].redirect.status must be one of 301"), "{message}");
         }
-        for bad in ["new", "//evil", "\"http://\"", "\"ftp://a\"", "\"/a b\"", "/ü", "\"/a\\\"b\"", "\"http:///a\""] {
-            assert!(to(&format!("to: {bad}")).unwrap_err().starts_with("f:2:21: routes[0].redirect.to must"), "{bad}");
+        for bad in
+            ["new", "//evil", "\"http://\"", "\"ftp://a\"", "\"/a b\"", "/ü", "\"/a\\\"b\"", "\"http:///a\""]
+        {
+            assert!(
+                to(&format!("to: {bad}")).unwrap_err().starts_with("f:2:21: routes[0].redirect.to must"),
+                "{bad}"
+            );
         }
         assert_eq!(to("status: 301").unwrap_err(), "f:2:5: routes[0].redirect needs to: where it leads");
     }
@@ -401,19 +432,27 @@ mod tests {
         assert!(one("{ root: a, index: [a.html, b.html] }").is_ok());
         assert!(one("{ root: a, index: [] }").is_ok());
         for bad in ["[a/b]", "[..]", "[1]", "[\"\"]"] {
-            assert!(one(&format!("{{ root: a, index: {bad} }}")).unwrap_err().starts_with("f:2:22: routes[0].index[0]"));
+            assert!(
+                one(&format!("{{ root: a, index: {bad} }}"))
+                    .unwrap_err()
+                    .starts_with("f:2:22: routes[0].index[0]")
+            );
         }
     }
 
     #[test]
     fn two_routes_for_one_place_are_an_error() {
         let text = "- { host: A, path: /x, root: a }\n- { host: a, path: /x, root: b }\n";
-        assert_eq!(read(text).unwrap_err(), "f:3:3: routes[1] has the same host and path as the route at line 2");
+        assert_eq!(
+            read(text).unwrap_err(),
+            "f:3:3: routes[1] has the same host and path as the route at line 2"
+        );
     }
 
     #[test]
     fn there_are_at_most_1024_routes() {
-        let text = |count: usize| (0..count).map(|n| format!("- {{ path: /{n}, root: a }}\n")).collect::<String>();
+        let text =
+            |count: usize| (0..count).map(|n| format!("- {{ path: /{n}, root: a }}\n")).collect::<String>();
         assert_eq!(read(&text(ROUTES_MAX)).unwrap().len(), ROUTES_MAX);
         assert!(read(&text(ROUTES_MAX + 1)).unwrap_err().contains("has 1025 items, at most 1024"));
     }

@@ -2,7 +2,9 @@
 //!
 //! Built by [`super::Config::resolve`] and immutable afterwards; a reload makes a new one.
 
-use std::{collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration,
+};
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]

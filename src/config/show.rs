@@ -127,7 +127,12 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
                 write_map(out, "types", &mut files.types.iter())?;
             }
             Action::Redirect(redirect) => {
-                writeln!(out, "    redirect: {{ to: {}, status: {} }}", quote(&redirect.to), redirect.status)?;
+                writeln!(
+                    out,
+                    "    redirect: {{ to: {}, status: {} }}",
+                    quote(&redirect.to),
+                    redirect.status
+                )?;
             }
             Action::Welcome => {}
         }

@@ -27,7 +27,7 @@ pub(super) fn parse_size(text: &str) -> Option<u64> {
 pub(super) fn show_size(bytes: u64) -> String {
     SIZE_UNITS
         .iter()
-        .find(|&&(_, unit)| bytes != 0 && bytes % unit == 0)
+        .find(|&&(_, unit)| bytes != 0 && bytes.is_multiple_of(unit))
         .map_or_else(|| bytes.to_string(), |(suffix, unit)| format!("{}{suffix}", bytes / unit))
 }
 
@@ -49,7 +49,10 @@ pub(super) fn show_time(time: Duration) -> String {
         .iter()
         .rev()
         .find(|&&(_, unit)| millis != 0 && millis.is_multiple_of(u128::from(unit)))
-        .map_or_else(|| String::from("0s"), |&(suffix, unit)| format!("{}{suffix}", millis / u128::from(unit)))
+        .map_or_else(
+            || String::from("0s"),
+            |&(suffix, unit)| format!("{}{suffix}", millis / u128::from(unit)),
+        )
 }
 
 /// Digits only: `str::parse` alone would take a leading `+`.
@@ -89,7 +92,8 @@ mod tests {
 
     #[test]
     fn times_need_a_unit() {
-        for (text, millis) in [("0", 0), ("0s", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
+        for (text, millis) in
+            [("0", 0), ("0s", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
         {
             assert_eq!(parse_time(text), Some(Duration::from_millis(millis)), "{text}");
         }

@@ -1,7 +1,7 @@
 //! Buffers of one shard: 4 KB, 16 KB and 64 KB, kept for reuse when they come back.
 //!
 //! A pool belongs to one thread and takes no lock. It starts empty; the configuration bounds what it keeps free,
-//! the caller bounds what is in use. Past the second bound [`BufferPool::take`] answers `None` and the caller
+//! the caller bounds what is in use. Past the second bound [`BufferPool::get`] answers `None` and the caller
 //! sheds or waits: the pool itself never waits, never panics, and never lends memory that was not initialised.
 
 use std::{
@@ -41,7 +41,7 @@ impl BufferPool {
     /// lines are likely still in the processor's cache. Allocates only when no free buffer is kept.
     ///
     /// `None` above 64 KB, when `in_use_bytes_max` would be passed, and when the system has no memory.
-    pub fn take(&self, bytes_min: usize) -> Option<Buffer> {
+    pub fn get(&self, bytes_min: usize) -> Option<Buffer> {
         let tier = Tier::holding(bytes_min)?;
         let shelf = &self.shared.shelves[tier as usize];
         let in_use_bytes = self.shared.in_use_bytes.get().checked_add(tier.bytes())?;

@@ -145,7 +145,7 @@ impl Server {
     }
 
     /// Cuts every connection. Does not block; a stop in another thread returns soon after.
-    pub fn cut(&self) {
+    pub fn stop_now(&self) {
         self.health.drain();
         for shard in &self.shards {
             let _ = shard.send(Message::Stop);
@@ -172,7 +172,7 @@ impl Server {
             self.wait(timeout);
         }
         if !self.drained() {
-            self.cut();
+            self.stop_now();
             self.wait(CUT_GRACE);
         }
         self.jobs.close();

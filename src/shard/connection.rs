@@ -531,7 +531,7 @@ impl Worker {
 
     /// A pooled copy with room for `extra` more bytes; `None` when memory is short.
     fn copy_to_pool(&self, bytes: &[u8], extra: usize) -> Option<Buffer> {
-        let mut buffer = self.pool.take(bytes.len() + extra)?;
+        let mut buffer = self.pool.get(bytes.len() + extra)?;
         buffer.extend_from_slice(bytes).then_some(buffer)
     }
 }

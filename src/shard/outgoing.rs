@@ -223,7 +223,7 @@ fn send_pieces<'b>(
 fn keep_bytes(mut bytes: &[u8], pool: &BufferPool, unsent: &mut VecDeque<Unsent>) -> bool {
     while !bytes.is_empty() {
         let count = bytes.len().min(BUFFER_BYTES_MAX);
-        let Some(mut buffer) = pool.take(count) else { return false };
+        let Some(mut buffer) = pool.get(count) else { return false };
         if !buffer.extend_from_slice(&bytes[..count]) {
             return false;
         }

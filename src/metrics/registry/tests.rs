@@ -1,0 +1,176 @@
+//! The rendered text is read back with a small parser that knows the rules of the format.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::*;
+
+const LABELS: &[&str] = &["bad_request_line", "missing_host"];
+
+/// The parsed text: kind of each family, value of each series.
+struct Scrape {
+    kinds: BTreeMap<String, String>,
+    series: BTreeMap<String, f64>,
+}
+
+impl Scrape {
+    /// Reads an exposition, and fails the test when it breaks a rule.
+    fn parse(text: &str) -> Scrape {
+        let (mut kinds, mut series) = (BTreeMap::new(), BTreeMap::new());
+        let mut helped = BTreeSet::new();
+        let mut family = String::new();
+        assert!(text.ends_with('\n'));
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                assert!(!help.is_empty(), "{name} has no help");
+                assert!(helped.insert(name.to_owned()), "{name} is helped twice");
+                family = name.to_owned();
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                assert_eq!(name, family, "TYPE follows its HELP");
+                assert!(["counter", "gauge", "histogram"].contains(&kind));
+                assert!(kinds.insert(name.to_owned(), kind.to_owned()).is_none(), "{name} has two types");
+            } else {
+                let (key, value) = line.rsplit_once(' ').unwrap();
+                let name = key.split('{').next().unwrap();
+                let kind = kinds.get(&family).expect("a sample after its TYPE");
+                let suffixes: &[&str] =
+                    if kind == "histogram" { &["_bucket", "_sum", "_count"] } else { &[""] };
+                assert!(suffixes.iter().any(|end| name == format!("{family}{end}")), "{name} in {family}");
+                assert!(name.bytes().all(|byte| byte == b'_' || byte.is_ascii_lowercase()), "{name}");
+                assert_eq!(kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
+                if let Some(labels) = key.strip_prefix(name).filter(|labels| !labels.is_empty()) {
+                    let inner = labels.strip_prefix('{').and_then(|rest| rest.strip_suffix('}')).unwrap();
+                    let (_, value) = inner.split_once('=').unwrap();
+                    assert!(value.len() > 2 && value.starts_with('"') && value.ends_with('"'), "{key}");
+                }
+                assert!(series.insert(key.to_owned(), value.parse().unwrap()).is_none(), "{key} twice");
+            }
+        }
+        assert!(helped.iter().eq(kinds.keys()));
+        Scrape { kinds, series }
+    }
+
+    fn of(registry: &Registry) -> Scrape {
+        let mut text = String::new();
+        registry.render(&mut text);
+        Scrape::parse(&text)
+    }
+
+    fn value(&self, series: &str) -> f64 {
+        *self.series.get(series).unwrap_or_else(|| panic!("{series} is missing"))
+    }
+}
+
+#[test]
+fn text_of_a_fresh_registry_obeys_the_format() {
+    let scrape = Scrape::of(&Registry::new(1, LABELS));
+    assert_eq!(scrape.value("webserver_requests_total{status=\"200\"}"), 0.0);
+    assert!(scrape.value("webserver_memory_total_bytes") > 0.0);
+    assert!(scrape.value("webserver_start_time_seconds") > 1.7e9);
+}
+
+#[test]
+fn names_are_those_of_the_interface() {
+    let scrape = Scrape::of(&Registry::new(2, LABELS));
+    for (name, kind) in [
+        ("webserver_memory_total_bytes", "gauge"),
+        ("webserver_buffer_pool_allocated", "gauge"),
+        ("webserver_buffer_pool_available", "gauge"),
+        ("webserver_connections_active", "gauge"),
+        ("webserver_connections_idle", "gauge"),
+        ("webserver_open_file_cache_entries", "gauge"),
+        ("webserver_response_cache_bytes", "gauge"),
+        ("webserver_requests_total", "counter"),
+        ("webserver_connections_shed_total", "counter"),
+        ("webserver_request_duration_seconds", "histogram"),
+    ] {
+        assert_eq!(scrape.kinds.get(name).map(String::as_str), Some(kind), "{name}");
+    }
+    for size in BUFFER_SIZES {
+        scrape.value(&format!("webserver_buffer_pool_allocated{{size=\"{size}\"}}"));
+        scrape.value(&format!("webserver_buffer_pool_available{{size=\"{size}\"}}"));
+    }
+}
+
+#[test]
+fn heap_figures_appear_exactly_when_they_are_counted() {
+    let scrape = Scrape::of(&Registry::new(1, LABELS));
+    assert_eq!(scrape.kinds.contains_key("webserver_memory_heap_bytes"), heap::figures().is_some());
+}
+
+#[test]
+fn sums_every_shard() {
+    let registry = Registry::new(3, LABELS);
+    for shard in &registry.shards {
+        shard.connections_active.set(2);
+        shard.requests.add(200, 5);
+        shard.requests.add(404, 1);
+        shard.count_shed(Shed::Descriptors);
+        shard.count_timeout(Timeout::Write);
+        shard.count_refusal(1);
+        shard.buffers_allocated[2].set(4);
+        shard.access_log_dropped.add(7);
+    }
+    registry.log.lines_lost.add(9);
+    let scrape = Scrape::of(&registry);
+    assert_eq!(scrape.value("webserver_shards"), 3.0);
+    assert_eq!(scrape.value("webserver_connections_active"), 6.0);
+    assert_eq!(scrape.value("webserver_requests_total{status=\"200\"}"), 15.0);
+    assert_eq!(scrape.value("webserver_requests_total{status=\"404\"}"), 3.0);
+    assert_eq!(scrape.value("webserver_connections_shed_total{reason=\"descriptors\"}"), 3.0);
+    assert_eq!(scrape.value("webserver_connections_shed_total{reason=\"capacity\"}"), 0.0);
+    assert_eq!(scrape.value("webserver_timeouts_total{kind=\"write\"}"), 3.0);
+    assert_eq!(scrape.value("webserver_requests_refused_total{reason=\"missing_host\"}"), 3.0);
+    assert_eq!(scrape.value("webserver_buffer_pool_allocated{size=\"large\"}"), 12.0);
+    assert_eq!(scrape.value("webserver_access_log_dropped_total"), 21.0);
+    assert_eq!(scrape.value("webserver_log_lines_lost_total"), 9.0);
+    assert!(!scrape.series.contains_key("webserver_requests_total{status=\"500\"}"));
+}
+
+#[test]
+fn histogram_buckets_are_cumulative() {
+    let registry = Registry::new(2, LABELS);
+    registry.shards[0].request_duration.observe(50_000, 3);
+    registry.shards[1].request_duration.observe(2_000_000, 2);
+    registry.shards[1].request_duration.observe(11_000_000_000, 1);
+    let mut text = String::new();
+    registry.render(&mut text);
+    let buckets: Vec<u64> = text
+        .lines()
+        .filter(|line| line.starts_with("webserver_request_duration_seconds_bucket"))
+        .map(|line| line.rsplit(' ').next().unwrap().parse().unwrap())
+        .collect();
+    assert_eq!(buckets, [3, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 5, 6]);
+    let scrape = Scrape::parse(&text);
+    assert_eq!(scrape.value("webserver_request_duration_seconds_bucket{le=\"+Inf\"}"), 6.0);
+    assert_eq!(scrape.value("webserver_request_duration_seconds_count"), 6.0);
+    assert!(text.contains("webserver_request_duration_seconds_sum 11.004150000\n"));
+}
+
+#[test]
+fn totals_add_up() {
+    let registry = Registry::new(2, LABELS);
+    for shard in &registry.shards {
+        shard.requests.add(200, 10);
+        shard.requests.add(503, 1);
+        shard.accept_errors.add(2);
+        shard.descriptor_exhaustion.add(1);
+        shard.count_shed(Shed::Capacity);
+        shard.count_shed(Shed::Descriptors);
+        shard.bytes_sent.add(1000);
+        shard.buffers_available[0].set(3);
+        shard.file_cache_entries.set(8);
+    }
+    let expected = Totals {
+        shards: 2,
+        connections_shed: 4,
+        requests: 22,
+        bytes_sent: 2000,
+        buffers_available: [6, 0, 0],
+        open_file_cache_entries: 16,
+        errors: 8,
+        ..Totals::default()
+    };
+    assert_eq!(registry.totals(), expected);
+}
