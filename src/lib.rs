@@ -12,18 +12,18 @@ pub mod config;
 mod error;
 pub mod metrics;
 
-#[allow(unsafe_code)]
-pub mod sys;
+pub mod files;
+pub mod http;
+pub mod http1;
+pub mod log;
 #[allow(unsafe_code)]
 pub mod memory;
 pub mod runtime;
-pub mod log;
-pub mod http;
-pub mod http1;
-pub mod files;
+pub mod server;
 pub mod service;
 pub mod shard;
-pub mod server;
+#[allow(unsafe_code)]
+pub mod sys;
 
 pub use error::{Error, ErrorKind, Place, Result};
 pub use server::Server;

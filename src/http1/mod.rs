@@ -14,7 +14,7 @@ mod target;
 #[cfg(test)]
 mod mutation;
 
-pub use encode::{Connection, request_line, write_head};
 pub use body::{BodyDecoder, Piece};
+pub use encode::{Connection, request_line, write_head};
 pub use head::{Decoded, Limits, decode, decode_from};
 pub use refusal::{Refusal, write_refusal};

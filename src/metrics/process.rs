@@ -37,7 +37,10 @@ mod tests {
 
     #[test]
     fn parses_the_line_and_nothing_else() {
-        assert_eq!(parse_resident(b"VmHWM:\t  9 kB\nVmRSS:\t    1234 kB\nRssAnon: 1 kB\n"), Some(1234 * 1024));
+        assert_eq!(
+            parse_resident(b"VmHWM:\t  9 kB\nVmRSS:\t    1234 kB\nRssAnon: 1 kB\n"),
+            Some(1234 * 1024)
+        );
         assert_eq!(parse_resident(b"VmRSS:\t1234\n"), None);
         assert_eq!(parse_resident(b"VmRSS:\t99999999999999999999 kB\n"), None);
         assert_eq!(parse_resident(b"VmRSS:\t18446744073709551615 kB\n"), None);

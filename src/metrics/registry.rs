@@ -241,7 +241,8 @@ impl Registry {
     }
 
     fn render_work(&self, text: &mut Exposition<'_>) {
-        let counters: [(&str, &str, fn(&ShardMetrics) -> &Counter); 10] = [
+        type Named = (&'static str, &'static str, fn(&ShardMetrics) -> &Counter);
+        let counters: [Named; 10] = [
             ("webserver_cold_reads_total", "Reads that had to wait for storage.", |s| &s.cold_reads),
             ("webserver_cold_read_bytes_total", "Bytes of those reads.", |s| &s.cold_bytes),
             ("webserver_sendfile_bytes_total", "Bytes sent with sendfile.", |s| &s.sendfile_bytes),
@@ -268,7 +269,11 @@ impl Registry {
             "Writes to a log that failed.",
             log.write_errors.value(),
         );
-        text.counter("webserver_log_lines_lost_total", "Lines lost by those failures.", log.lines_lost.value());
+        text.counter(
+            "webserver_log_lines_lost_total",
+            "Lines lost by those failures.",
+            log.lines_lost.value(),
+        );
         text.counter(
             "webserver_diagnostics_dropped_total",
             "Diagnostic events dropped because the log writer was behind.",

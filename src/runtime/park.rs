@@ -5,15 +5,7 @@
 //! descriptor; when the poll has fired, the read fails with `ENOTSOCK`, which tells us no less. The test below
 //! would notice if an upgrade of glommio changed that.
 
-use std::{
-    cell::RefCell,
-    future::poll_fn,
-    io,
-    os::fd::BorrowedFd,
-    pin::Pin,
-    rc::Rc,
-    task::Poll,
-};
+use std::{cell::RefCell, future::poll_fn, io, os::fd::BorrowedFd, pin::Pin, rc::Rc, task::Poll};
 
 use futures_lite::AsyncRead;
 use glommio::net::TcpStream;

@@ -62,7 +62,9 @@ pub(super) fn open(listener: &Listener, shards: usize, admin: bool) -> Result<So
         let remedy = match error.raw_os_error() {
             Some(libc::EADDRINUSE) => " (another process or server listens there)",
             Some(libc::EADDRNOTAVAIL) => " (no interface of this machine has the address)",
-            Some(libc::EACCES) => " (ports below 1024 need CAP_NET_BIND_SERVICE, a socket file a writable folder)",
+            Some(libc::EACCES) => {
+                " (ports below 1024 need CAP_NET_BIND_SERVICE, a socket file a writable folder)"
+            }
             _ => "",
         };
         Error::sys(kind, format!("cannot listen on {}{remedy}", listener.name), error)
@@ -95,7 +97,8 @@ pub(super) fn open(listener: &Listener, shards: usize, admin: bool) -> Result<So
             replace_stale(path).map_err(|error| failed(&error))?;
             let socket = socket::bind_unix(path).map_err(|error| failed(&error))?;
             let unix_path = UnixPath::of(path).map_err(|error| failed(&error))?;
-            let opened = socket::listen(socket.as_fd(), BACKLOG).and_then(|()| duplicates(socket, shards, admin));
+            let opened =
+                socket::listen(socket.as_fd(), BACKLOG).and_then(|()| duplicates(socket, shards, admin));
             let listening = opened.map_err(|error| {
                 unix_path.remove();
                 failed(&error)

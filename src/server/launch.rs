@@ -13,10 +13,10 @@ use std::{
 
 use super::{CUT_GRACE, Options, Server, bind, join};
 use crate::{
-    config::{Config, Level, LogPath},
+    config::{Config, LogPath},
     error::{Error, ErrorKind, Result},
     http1::Refusal,
-    log::{self, Sink, Writer},
+    log::{Plan, Writer},
     metrics::{Registry, ShardMetrics},
     runtime::{Jobs, Mailbox},
     service::{Health, Site},
@@ -57,17 +57,16 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
 
     let registry = Arc::new(Registry::new(settings.shards, Refusal::LABELS));
     let health = Arc::new(Health::default());
-    let (writer, sink) = open_logs(&site, &options)?;
-    undo.writer = writer;
-    let level = options.log_level.unwrap_or(settings.log.level);
-    let jobs = Arc::new(
-        Jobs::start(IO_THREADS).map_err(|error| Error::io("cannot start a thread", &error))?,
-    );
+    let writer = Writer::start(&log_plan(&site, &options, &registry))?;
+    let dispatch = writer.dispatch();
+    undo.writer = Some(writer);
+    let jobs = Arc::new(Jobs::start(IO_THREADS).map_err(|error| Error::io("cannot start a thread", &error))?);
     undo.jobs = Some(Arc::clone(&jobs));
 
     let (sender, started) = mpsc::channel();
     for (index, listeners) in listeners.into_iter().enumerate() {
-        let mailbox = Mailbox::new(MAILBOX_MAX).map_err(|error| Error::io("cannot make an eventfd", &error))?;
+        let mailbox =
+            Mailbox::new(MAILBOX_MAX).map_err(|error| Error::io("cannot make an eventfd", &error))?;
         let mailbox = Arc::new(mailbox);
         let metrics: Arc<ShardMetrics> = Arc::clone(&registry.shards[index]);
         let access_log = undo.writer.as_ref().and_then(|writer| writer.access_log(Arc::clone(&metrics)));
@@ -82,8 +81,8 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
             access_log,
         };
         undo.shards.push(mailbox);
-        let (sink, pin, ready) = (sink.clone(), settings.pin_shards.then_some(index), sender.clone());
-        let thread = spawn(index, setup, sink, level, pin, ready)?;
+        let pin = settings.pin_shards.then_some(index);
+        let thread = spawn(index, setup, dispatch.clone(), pin, sender.clone())?;
         undo.threads.push(thread);
     }
     drop(sender);
@@ -96,7 +95,10 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
                 return Err(Error::new(ErrorKind::Timeout, "a shard did not start within 20 seconds"));
             }
             Err(RecvTimeoutError::Disconnected) => {
-                return Err(Error::new(ErrorKind::Panic, "a shard ended while it started: a bug in webserver"));
+                return Err(Error::new(
+                    ErrorKind::Panic,
+                    "a shard ended while it started: a bug in webserver",
+                ));
             }
         }
     }
@@ -120,13 +122,11 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
 fn spawn(
     index: usize,
     setup: Setup,
-    sink: Option<Sink>,
-    level: Level,
+    dispatch: tracing::Dispatch,
     pin: Option<usize>,
     ready: mpsc::Sender<Result<()>>,
 ) -> Result<JoinHandle<()>> {
     thread::spawn(&format!("webserver/{index}"), move || {
-        let dispatch = log::dispatch(level, sink.as_ref());
         let _logging = tracing::dispatcher::set_default(&dispatch);
         if let Some(core) = pin
             && let Err(error) = thread::pin(core)
@@ -142,24 +142,18 @@ fn spawn(
     .map_err(|error| Error::io("cannot start a thread", &error))
 }
 
-/// The thread that writes logs, if there is anything to write, and where the diagnostic log goes.
-fn open_logs(site: &Site, options: &Options) -> Result<(Option<Writer>, Option<Sink>)> {
+/// What is logged and where: the configuration's files, the host's function, and for the binary standard error.
+fn log_plan(site: &Site, options: &Options, registry: &Registry) -> Plan {
     let settings = &site.settings;
-    let access = settings.access_log.as_ref().map(|access| &access.path);
-    let diagnostic = match (&settings.log.path, options.binary) {
-        (Some(path), _) => Some(path.clone()),
-        (None, true) if options.log.is_none() => Some(LogPath::Standard),
-        (None, _) => None,
-    };
-    if access.is_none() && diagnostic.is_none() {
-        return Ok((None, options.log.clone()));
+    let standard = (options.binary && options.log.is_none()).then_some(LogPath::Standard);
+    Plan {
+        access: settings.access_log.as_ref().map(|access| access.path.clone()),
+        diagnostic: settings.log.path.clone().or(standard),
+        level: options.log_level.unwrap_or(settings.log.level),
+        callback: options.log.clone(),
+        shards: settings.shards,
+        metrics: Arc::clone(&registry.log),
     }
-    let writer = Writer::start(access, diagnostic.as_ref())?;
-    let sink = match diagnostic {
-        Some(_) => writer.sink(),
-        None => options.log.clone(),
-    };
-    Ok((Some(writer), sink))
 }
 
 /// What was begun and must be undone unless the start succeeds.
@@ -202,7 +196,8 @@ impl Drop for Undo {
             path.remove();
         }
         if let Some(writer) = self.writer.take() {
-            writer.stop(CUT_GRACE);
+            // The start has failed already, and that is what the caller is told.
+            let _ = writer.stop(CUT_GRACE);
         }
     }
 }

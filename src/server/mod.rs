@@ -37,8 +37,8 @@ pub struct Options {
     /// The stand-alone binary's defaults: descriptors are raised to the hard limit, a welcome page without any
     /// configuration gets an admin listener.
     pub binary: bool,
-    /// Where the diagnostic log goes if the configuration names no file. Absent: nowhere.
-    pub log: Option<log::Sink>,
+    /// The host's function for the diagnostic log; it gets every line, also when the configuration names a file.
+    pub log: Option<log::Callback>,
     /// Overrides `log.level` of the configuration.
     pub log_level: Option<Level>,
 }
@@ -159,10 +159,16 @@ impl Server {
     /// [`ErrorKind::State`] from one of the server's own threads, [`ErrorKind::Forked`] in a child.
     pub fn stop(&self, timeout: Duration) -> Result<()> {
         if !thread::same_process(self.pid) {
-            return Err(Error::new(ErrorKind::Forked, "this process is a fork of the one that runs the server"));
+            return Err(Error::new(
+                ErrorKind::Forked,
+                "this process is a fork of the one that runs the server",
+            ));
         }
         if self.is_own_thread() {
-            return Err(Error::new(ErrorKind::State, "a server cannot be stopped from one of its own threads"));
+            return Err(Error::new(
+                ErrorKind::State,
+                "a server cannot be stopped from one of its own threads",
+            ));
         }
         if self.stopped.swap(true, Ordering::SeqCst) {
             return Ok(());
@@ -182,11 +188,9 @@ impl Server {
         for path in &self.unix_paths {
             path.remove();
         }
-        if let Some(writer) = lock(&self.writer).take() {
-            writer.stop(CUT_GRACE);
-        }
+        let written = lock(&self.writer).take().map_or(Ok(()), |writer| writer.stop(CUT_GRACE));
         if hung.is_empty() {
-            return Ok(());
+            return written;
         }
         Err(Error::new(
             ErrorKind::Timeout,
@@ -220,7 +224,10 @@ impl Server {
 
     fn usable(&self) -> Result<()> {
         if !thread::same_process(self.pid) {
-            return Err(Error::new(ErrorKind::Forked, "this process is a fork of the one that runs the server"));
+            return Err(Error::new(
+                ErrorKind::Forked,
+                "this process is a fork of the one that runs the server",
+            ));
         }
         if self.stopped.load(Ordering::SeqCst) {
             return Err(Error::new(ErrorKind::State, "the server is stopped"));
@@ -229,8 +236,7 @@ impl Server {
     }
 
     fn is_own_thread(&self) -> bool {
-        let current = std::thread::current().id();
-        lock(&self.threads).iter().any(|thread| thread.thread().id() == current)
+        lock(&self.threads).iter().any(thread::is_current)
     }
 
     fn wait(&self, timeout: Duration) {
@@ -317,4 +323,3 @@ fn unchanged(old: &Settings, new: &Settings) -> Result<()> {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -6,11 +6,11 @@ use crate::metrics::Registry;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
     /// Accepting.
-    Running = 1,
+    Running = 0,
     /// Ending what it has.
-    Draining = 2,
+    Draining = 1,
     /// Ended.
-    Stopped = 3,
+    Stopped = 2,
 }
 
 /// Sums over all shards. Bytes, or counts since start unless said otherwise.

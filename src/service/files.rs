@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use percent_encoding::percent_encode;
 
-use super::{Body, Call, Context, Entity, Handler, OwnedCall, Outcome, Response, redirect};
+use super::{Body, Call, Context, Entity, Handler, Outcome, OwnedCall, Response, redirect};
 use crate::{
     config,
     files::{self, FileError, Found, How, OpenFile, Opened, Root, open::open},
@@ -187,8 +187,7 @@ pub(super) fn check_method(method: Method) -> Option<Response> {
 
 /// The file, a part of it, or the answer to a condition (RFC 9110 13.2.2 and 14).
 fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
-    let validators =
-        Validators { etag: file.etag(), modified_unix_seconds: file.modified_unix_seconds() };
+    let validators = Validators { etag: file.etag(), modified_unix_seconds: file.modified_unix_seconds() };
     let range_counts = match conditional::evaluate(request, &validators) {
         Verdict::Proceed { range } => range && request.method() == Method::Get,
         Verdict::NotModified => {

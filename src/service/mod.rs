@@ -85,12 +85,7 @@ impl From<&Call<'_>> for OwnedCall {
 impl OwnedCall {
     /// The call, to be read like the original.
     pub fn as_call(&self) -> Call<'_> {
-        Call {
-            request: self.request.as_request(),
-            path: &self.path,
-            matched: self.matched,
-            peer: self.peer,
-        }
+        Call { request: self.request.as_request(), path: &self.path, matched: self.matched, peer: self.peer }
     }
 }
 

@@ -38,7 +38,10 @@ pub struct Redirect {
 impl Redirect {
     /// A redirect as configured.
     pub fn new(redirect: &config::Redirect) -> Self {
-        Redirect { to: redirect.to.clone(), status: Status::from_code(redirect.status).unwrap_or(Status::FOUND) }
+        Redirect {
+            to: redirect.to.clone(),
+            status: Status::from_code(redirect.status).unwrap_or(Status::FOUND),
+        }
     }
 }
 

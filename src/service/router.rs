@@ -93,7 +93,9 @@ impl Router {
         let name = request.host().map(host_name).unwrap_or_default();
         self.hosts
             .iter()
-            .filter(|host| host.pattern.as_deref().is_none_or(|pattern| host_matches(pattern.as_bytes(), name)))
+            .filter(|host| {
+                host.pattern.as_deref().is_none_or(|pattern| host_matches(pattern.as_bytes(), name))
+            })
             .find_map(|host| {
                 let entry = host.routes.iter().find(|entry| prefix_matches(&entry.prefix, path))?;
                 Some((&entry.target, entry.prefix.len()))

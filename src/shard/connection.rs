@@ -138,6 +138,7 @@ impl Worker {
             match self.receive(slot, input.unfilled()) {
                 Ok(Received::Bytes(count)) => input.add_filled(count),
                 Ok(Received::Nothing) => {
+                    input.add_filled(0);
                     self.exchange(slot).input = Some(input);
                     return Step::Wait;
                 }
@@ -422,8 +423,7 @@ impl Worker {
             Body::Shared(bytes) => self.outgoing.push_shared(bytes),
             Body::File { length: 0, .. } => {}
             Body::File { file, offset, length } => {
-                let started_nanos =
-                    waited.map_or_else(|| self.clock.nanos(), |record| record.started_nanos);
+                let started_nanos = waited.map_or_else(|| self.clock.nanos(), |record| record.started_nanos);
                 let head = if self.access_log.is_some() {
                     self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0)
                 } else {
@@ -440,7 +440,9 @@ impl Worker {
         }
         self.count_response(status);
         match waited {
-            Some(record) => self.metrics.request_duration.observe(self.clock.nanos() - record.started_nanos, 1),
+            Some(record) => {
+                self.metrics.request_duration.observe(self.clock.nanos() - record.started_nanos, 1)
+            }
             None => self.answered += 1,
         }
         self.log_access(slot, Some(request), status, length);

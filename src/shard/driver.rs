@@ -123,10 +123,12 @@ impl Driver {
 
     /// Runs until the shard was told to end and has.
     pub(super) async fn run(mut self) {
+        tracing::info!(listeners = self.listeners.len(), connections = self.capacity, "accepting");
         let mut events = [Event::EMPTY; EVENTS_MAX];
         let mut reactor_entered_nanos = 0;
         while !self.is_over() {
-            let block = self.ready.is_empty() && self.local.outstanding() == 0 && self.worker.inbox.is_empty();
+            let block =
+                self.ready.is_empty() && self.local.outstanding() == 0 && self.worker.inbox.is_empty();
             let reported = match self.epoll.wait(&mut events, block) {
                 Ok(reported) => reported.len(),
                 Err(error) => {
@@ -153,6 +155,7 @@ impl Driver {
                 }
             }
         }
+        tracing::info!("ended");
         self.parking.release();
         if let Some(log) = &mut self.worker.access_log {
             log.flush();
@@ -235,11 +238,7 @@ impl Driver {
     }
 
     /// Gives a connection a turn and does what comes of it.
-    pub(super) fn turn(
-        &mut self,
-        key: Key,
-        work: impl FnOnce(&mut Worker, &mut Slot, Key) -> Step,
-    ) -> Step {
+    pub(super) fn turn(&mut self, key: Key, work: impl FnOnce(&mut Worker, &mut Slot, Key) -> Step) -> Step {
         let Driver { slots, worker, .. } = self;
         let Some(slot) = slots.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)
         else {
@@ -250,7 +249,6 @@ impl Driver {
         let step = catch_unwind(AssertUnwindSafe(|| work(worker, slot, key))).unwrap_or_else(|_| {
             worker.recover();
             worker.metrics.panics.add(1);
-            tracing::error!("a connection was closed because of a bug in the server");
             Step::Close
         });
         let is_idle = slot.stage == Stage::Idle;
@@ -308,7 +306,10 @@ impl Driver {
 
     fn obey(&mut self, message: Message) {
         match message {
-            Message::Reload(site) => self.worker.reload(&site),
+            Message::Reload(site) => {
+                self.worker.reload(&site);
+                tracing::info!("serving from a new configuration");
+            }
             Message::Drain => self.drain(),
             Message::Stop => {
                 self.drain();
@@ -325,6 +326,7 @@ impl Driver {
         if std::mem::replace(&mut self.worker.draining, true) {
             return;
         }
+        tracing::info!(connections = self.open, "draining");
         for index in 0..self.listeners.len() {
             if self.listeners[index].as_ref().is_some_and(|listening| !listening.admin) {
                 self.accept(index);

@@ -5,11 +5,7 @@ use std::{collections::VecDeque, rc::Rc};
 use bytes::Bytes;
 
 use super::cold::Cold;
-use crate::{
-    files::OpenFile,
-    http1::BodyDecoder,
-    memory::Buffer,
-};
+use crate::{files::OpenFile, http1::BodyDecoder, memory::Buffer};
 
 /// State of one connection between the first byte of a request and the last byte of its response.
 #[derive(Debug, Default)]

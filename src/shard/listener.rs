@@ -86,11 +86,7 @@ impl Driver {
         if full {
             self.worker.metrics.count_shed(Shed::Capacity);
         }
-        let room = if admin {
-            self.admins < ADMIN_SLOTS
-        } else {
-            !full || self.sheds < SHED_SLOTS
-        };
+        let room = if admin { self.admins < ADMIN_SLOTS } else { !full || self.sheds < SHED_SLOTS };
         if !room || self.slots.len() >= self.slots.capacity() {
             // Not even a slot to linger in: the answer may be lost, the client is told as well as can be.
             if !admin {

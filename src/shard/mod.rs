@@ -52,7 +52,8 @@ const EXCHANGES_MAX: usize = 64;
 /// Readers of cold files at once: each holds up to 768 KB.
 const COLD_READERS_MAX: usize = 32;
 /// What a connection that finds no slot is told.
-const SHED_RESPONSE: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
+const SHED_RESPONSE: &[u8] =
+    b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
 Content-Length: 24\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Unavailable\n";
 
 /// What other threads ask of a shard.
@@ -113,6 +114,7 @@ struct Worker {
     parts: Option<Box<Parts>>,
     path: PathBuffer,
     outgoing: Outgoing,
+    #[allow(clippy::vec_box, reason = "a slot holds the box; the stock hands it over without a copy")]
     exchanges: Vec<Box<Exchange>>,
     pool: BufferPool,
     router: Router,
@@ -154,8 +156,7 @@ impl Worker {
             now: Cell::new(now),
             path: RefCell::default(),
         });
-        let admin =
-            Admin { registry: Arc::clone(&setup.registry), health: Arc::clone(&setup.health) };
+        let admin = Admin { registry: Arc::clone(&setup.registry), health: Arc::clone(&setup.health) };
         Worker {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),

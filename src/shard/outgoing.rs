@@ -183,7 +183,11 @@ impl Piece {
 }
 
 /// Goes on with what an earlier turn kept; false when the socket is full again. Returns the bytes sent too.
-pub fn resume(socket: BorrowedFd<'_>, unsent: &mut VecDeque<Unsent>, more: bool) -> io::Result<(bool, usize)> {
+pub fn resume(
+    socket: BorrowedFd<'_>,
+    unsent: &mut VecDeque<Unsent>,
+    more: bool,
+) -> io::Result<(bool, usize)> {
     let mut sent = 0;
     while !unsent.is_empty() {
         let mut count = match send_pieces(socket, unsent.iter().map(Unsent::bytes), more) {

@@ -261,7 +261,7 @@ impl Worker {
         if let Some(log) = &mut self.access_log {
             let line = request.map(http1::request_line).unwrap_or_default();
             log.record(&log::Entry {
-                peer: slot.peer,
+                peer: slot.peer.ip().map_or(log::Peer::Unix, log::Peer::Ip),
                 unix_seconds: self.now.unix_seconds,
                 request_line: line,
                 status,
@@ -280,7 +280,7 @@ impl Worker {
         if let Some(log) = &mut self.access_log {
             let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(0);
             log.record(&log::Entry {
-                peer: slot.peer,
+                peer: slot.peer.ip().map_or(log::Peer::Unix, log::Peer::Ip),
                 unix_seconds: self.now.unix_seconds,
                 request_line: &bytes[..end],
                 status,

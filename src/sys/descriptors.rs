@@ -93,7 +93,11 @@ fn thread_name(id: u32) -> Option<String> {
 }
 
 /// The one element of `after` that is not in `before` and passes, if it is one.
-fn only_new<T: Copy + Ord>(before: &BTreeSet<T>, after: &BTreeSet<T>, passes: impl Fn(&T) -> bool) -> Option<T> {
+fn only_new<T: Copy + Ord>(
+    before: &BTreeSet<T>,
+    after: &BTreeSet<T>,
+    passes: impl Fn(&T) -> bool,
+) -> Option<T> {
     let mut new = after.difference(before).copied().filter(passes);
     let first = new.next();
     if new.next().is_some() { None } else { first }

@@ -11,7 +11,12 @@ use super::check_size;
 ///
 /// Blocks on storage when the pages are not in the page cache: ask `open::resident` first.
 /// Fails with `EAGAIN` when the socket is full, `EPIPE` or `ECONNRESET` when the peer is gone.
-pub fn sendfile(socket: BorrowedFd<'_>, file: BorrowedFd<'_>, offset: u64, count: usize) -> io::Result<usize> {
+pub fn sendfile(
+    socket: BorrowedFd<'_>,
+    file: BorrowedFd<'_>,
+    offset: u64,
+    count: usize,
+) -> io::Result<usize> {
     let mut position =
         libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
     // SAFETY: both descriptors are open for the call and the offset lives through it.

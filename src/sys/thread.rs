@@ -3,12 +3,12 @@
 use std::{
     io,
     mem::MaybeUninit,
+    os::unix::thread::JoinHandleExt,
     thread::{self, JoinHandle},
 };
 
 /// Signals left open so that the host's crash handlers still run on our threads.
-const FAULTS: [libc::c_int; 5] =
-    [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
+const FAULTS: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, libc::SIGILL, libc::SIGTRAP];
 
 /// Starts a thread whose first act is to block all signals but the faults. Threads it starts inherit that.
 ///
@@ -42,6 +42,14 @@ pub fn pin(index: usize) -> io::Result<()> {
 /// The name the kernel knows the calling thread by.
 pub fn current_name() -> Option<String> {
     Some(std::fs::read_to_string("/proc/thread-self/comm").ok()?.trim_end().to_owned())
+}
+
+/// Whether a thread is the calling one. Asks the kernel's name for it: `std::thread::current` would leave a
+/// thread-local with a destructor on a thread of the host's.
+pub fn is_current(thread: &JoinHandle<()>) -> bool {
+    // SAFETY: has no preconditions.
+    let own = unsafe { libc::pthread_self() };
+    thread.as_pthread_t() == own
 }
 
 /// Whether the calling process is still the one that `pid` was read in: false in a child after `fork`.

@@ -82,8 +82,12 @@ pub fn preflight() -> Result<()> {
     }
     let ring = setup().map_err(|error| refused(&error))?;
     let missing = missing_operations(&ring).map_err(|error| {
-        Error::sys(ErrorKind::Unsupported, "the kernel does not answer an io_uring probe (Linux 5.8 or newer \
-                   is needed)", &error)
+        Error::sys(
+            ErrorKind::Unsupported,
+            "the kernel does not answer an io_uring probe (Linux 5.8 or newer \
+                   is needed)",
+            &error,
+        )
     })?;
     if !missing.is_empty() {
         return Err(unsupported(format!(
@@ -93,7 +97,8 @@ pub fn preflight() -> Result<()> {
     }
     if !super::open::openat2_supported() {
         return Err(unsupported(
-            "openat2(2) is refused: Linux 5.6 or newer is needed, and a seccomp profile must allow it".to_owned(),
+            "openat2(2) is refused: Linux 5.6 or newer is needed, and a seccomp profile must allow it"
+                .to_owned(),
         ));
     }
     Ok(())

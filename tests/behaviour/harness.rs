@@ -39,8 +39,9 @@ impl TestServer {
         }
         let root = folder.path().display();
         let shards = if yaml.contains("shards:") { "" } else { "shards: 1\n" };
-        let text =
-            format!("{shards}listen: [\"127.0.0.1:0\"]\nroutes:\n  - path: /\n    root: {root}\n{route}\n{yaml}\n");
+        let text = format!(
+            "{shards}listen: [\"127.0.0.1:0\"]\nroutes:\n  - path: /\n    root: {root}\n{route}\n{yaml}\n"
+        );
         Self::from_yaml(&text, folder)
     }
 
@@ -48,7 +49,8 @@ impl TestServer {
     pub fn from_yaml(text: &str, folder: tempfile::TempDir) -> Self {
         let mut config = Config::new();
         config.load_yaml(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let server = Server::start_with(&config, Options::default()).unwrap_or_else(|error| panic!("{error}"));
+        let server =
+            Server::start_with(&config, Options::default()).unwrap_or_else(|error| panic!("{error}"));
         let address = SocketAddr::from(([127, 0, 0, 1], server.port(None).unwrap_or(0)));
         TestServer { server, folder, address }
     }
@@ -141,7 +143,11 @@ impl Client {
             if let Some(position) = find(&self.received, b"\r\n\r\n") {
                 break position + 4;
             }
-            assert!(self.receive() > 0, "closed before a head: {:?}", String::from_utf8_lossy(&self.received));
+            assert!(
+                self.receive() > 0,
+                "closed before a head: {:?}",
+                String::from_utf8_lossy(&self.received)
+            );
         };
         let head = String::from_utf8(self.received.drain(..end).collect()).unwrap();
         let mut lines = head.split("\r\n");
@@ -158,7 +164,8 @@ impl Client {
         if head_only || status < 200 || status == 204 || status == 304 {
             return response;
         }
-        let length: usize = response.field("content-length").unwrap_or_else(|| panic!("no length:\n{head}")).parse().unwrap();
+        let length: usize =
+            response.field("content-length").unwrap_or_else(|| panic!("no length:\n{head}")).parse().unwrap();
         while self.received.len() < length {
             assert!(self.receive() > 0, "closed {} bytes before the end", length - self.received.len());
         }

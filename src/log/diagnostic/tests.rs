@@ -1,0 +1,170 @@
+//! What reaches a callback and a queue, and in what words.
+
+use std::sync::Mutex;
+
+use tracing::{dispatcher::with_default, subscriber::NoSubscriber};
+
+use super::*;
+use crate::{
+    log::queue::{self, DIAGNOSTICS_MAX, Job},
+    metrics::LogMetrics,
+};
+
+type Seen = Arc<Mutex<Vec<(Level, String, String)>>>;
+
+fn callback() -> (Sink, Seen) {
+    let seen = Seen::default();
+    let into = Arc::clone(&seen);
+    let callback: Callback = Arc::new(move |level, target: &str, message: &str| {
+        into.lock().unwrap().push((level, target.to_owned(), message.to_owned()));
+    });
+    (Sink { queue: None, callback: Some(callback) }, seen)
+}
+
+/// The message that the host receives from one event.
+fn message_of(emit: impl FnOnce()) -> String {
+    let (sink, seen) = callback();
+    with_default(&dispatch(Level::Trace, &sink), emit);
+    let (_, _, message) = seen.lock().unwrap().pop().unwrap();
+    message
+}
+
+#[test]
+fn the_callback_receives_level_target_and_message() {
+    let (sink, seen) = callback();
+    with_default(&dispatch(Level::Info, &sink), || {
+        tracing::warn!(target: "webserver::shard", shard = 3, "shard is slow");
+    });
+    let expected = (Level::Warn, "webserver::shard".to_owned(), "shard is slow shard=3".to_owned());
+    assert_eq!(*seen.lock().unwrap(), [expected]);
+}
+
+#[test]
+fn each_level_lets_itself_and_the_more_severe_through() {
+    for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
+        let (sink, seen) = callback();
+        with_default(&dispatch(level, &sink), || {
+            tracing::error!("1");
+            tracing::warn!("2");
+            tracing::info!("3");
+            tracing::debug!("4");
+            tracing::trace!("5");
+        });
+        let levels: Vec<_> = seen.lock().unwrap().iter().map(|(level, _, _)| *level as u8).collect();
+        assert_eq!(levels, (1..=level as u8).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn of_the_executor_only_warnings_and_errors_pass() {
+    let (sink, seen) = callback();
+    let emit = || {
+        tracing::error!(target: "glommio", "1");
+        tracing::warn!(target: "glommio::reactor", "2");
+        tracing::info!(target: "glommio::reactor", "3");
+        tracing::info!(target: "glommiox", "4");
+    };
+    with_default(&dispatch(Level::Trace, &sink), emit);
+    let messages: Vec<_> = seen.lock().unwrap().drain(..).map(|(_, _, message)| message).collect();
+    assert_eq!(messages, ["1", "2", "4"]);
+    with_default(&dispatch(Level::Error, &sink), emit);
+    assert_eq!(seen.lock().unwrap().len(), 1);
+}
+
+#[test]
+fn an_empty_sink_is_no_dispatch() {
+    assert!(dispatch(Level::Trace, &Sink::default()).is::<NoSubscriber>());
+}
+
+#[test]
+fn spans_are_ignored_and_their_events_pass() {
+    let message = message_of(|| {
+        let span = tracing::info_span!("request", path = "/");
+        span.in_scope(|| tracing::info!("inside"));
+    });
+    assert_eq!(message, "inside");
+}
+
+#[test]
+fn fields_follow_the_message_and_odd_strings_are_quoted() {
+    let error = std::io::Error::from_raw_os_error(libc::ENOENT);
+    let message = message_of(|| {
+        tracing::info!(word = "plain", words = "two words", empty = "", quote = "a\"b", yes = true, %error, debug = ?Some(1), "text here");
+    });
+    assert_eq!(
+        message,
+        "text here word=plain words=\"two words\" empty=\"\" quote=\"a\\\"b\" yes=true \
+         error=No such file or directory (os error 2) debug=Some(1)"
+    );
+    assert_eq!(message_of(|| tracing::info!(count = 1)), "count=1");
+}
+
+#[test]
+fn a_peer_cannot_forge_a_line() {
+    let path = "/x\r\n2026-11-23T12:00:00Z ERROR forged\u{1b}[0m";
+    let message = message_of(|| tracing::info!(%path, "not found: {path}"));
+    assert!(!message.chars().any(char::is_control), "{message}");
+    assert!(message.contains("/x\\r\\n2026"));
+}
+
+#[test]
+fn a_message_is_cut_past_its_bound_and_not_at_it() {
+    // Room for the mark is kept, so a message may be that much shorter than the bound.
+    let longest = "a".repeat(MESSAGE_BYTES_MAX - CUT.len());
+    assert_eq!(message_of(|| tracing::info!("{longest}")), longest);
+    let cut = message_of(|| tracing::info!(more = 1, "{longest}a"));
+    assert_eq!(cut, format!("{longest}{CUT}"));
+    let wide = message_of(|| tracing::info!("{}", "ü".repeat(MESSAGE_BYTES_MAX)));
+    assert!(wide.len() <= MESSAGE_BYTES_MAX && wide.ends_with("ü..."));
+    let controls = message_of(|| tracing::info!("{}", "\0".repeat(MESSAGE_BYTES_MAX)));
+    assert!(controls.len() <= MESSAGE_BYTES_MAX && controls.ends_with(CUT));
+}
+
+#[test]
+fn the_queue_receives_whole_lines() {
+    let (jobs, received) = queue::channel(0);
+    let queue = DiagnosticQueue::new(jobs, Arc::default());
+    with_default(&dispatch(Level::Info, &Sink { queue: Some(queue), callback: None }), || {
+        tracing::info!(target: "webserver::server", listeners = 2, "started");
+    });
+    let Ok(Job::Diagnostic(line)) = received.try_recv() else { panic!("no line") };
+    let (stamp, rest) = line.split_at("2026-11-23T12:00:00Z".len());
+    assert!(stamp.ends_with('Z') && stamp.as_bytes()[10] == b'T', "{line}");
+    assert_eq!(rest, " INFO webserver::server: started listeners=2\n");
+}
+
+#[test]
+fn a_full_queue_drops_and_counts_and_recovers() {
+    let (jobs, received) = queue::channel(0);
+    let metrics = Arc::new(LogMetrics::default());
+    let queue = DiagnosticQueue::new(jobs, Arc::clone(&metrics));
+    let sink = Sink { queue: Some(queue.clone()), callback: None };
+    let emit = |count: usize| {
+        with_default(&dispatch(Level::Info, &sink), || (0..count).for_each(|_| tracing::info!("event")));
+    };
+    emit(DIAGNOSTICS_MAX);
+    assert_eq!(metrics.diagnostics_dropped.value(), 0);
+    emit(1);
+    assert_eq!(metrics.diagnostics_dropped.value(), 1);
+    assert!(received.try_recv().is_ok());
+    queue.written();
+    emit(1);
+    assert_eq!(metrics.diagnostics_dropped.value(), 1);
+    drop(received);
+    queue.written();
+    emit(2);
+    assert_eq!(metrics.diagnostics_dropped.value(), 3);
+}
+
+#[test]
+fn an_event_inside_a_callback_does_not_recurse() {
+    let seen = Arc::new(Mutex::new(0));
+    let into = Arc::clone(&seen);
+    let callback: Callback = Arc::new(move |_, _, _: &str| {
+        *into.lock().unwrap() += 1;
+        tracing::error!("from inside");
+    });
+    let sink = Sink { queue: None, callback: Some(callback) };
+    with_default(&dispatch(Level::Info, &sink), || tracing::error!("outside"));
+    assert_eq!(*seen.lock().unwrap(), 1);
+}
