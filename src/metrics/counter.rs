@@ -26,6 +26,12 @@ impl Counter {
         self.add(1);
     }
 
+    /// Takes over a count that is kept elsewhere, by the same thread; it never falls.
+    #[inline]
+    pub fn set(&self, total: u64) {
+        self.0.store(total, Relaxed);
+    }
+
     /// The value now.
     #[inline]
     pub fn value(&self) -> u64 {

@@ -226,12 +226,12 @@ impl Registry {
         text.counter(
             "webserver_open_file_cache_hits_total",
             "Lookups that the open-file cache answered.",
-            self.sum_gauge(|shard| &shard.file_cache_hits),
+            self.sum(|shard| &shard.file_cache_hits),
         );
         text.counter(
             "webserver_open_file_cache_misses_total",
             "Lookups that had to go to the file system.",
-            self.sum_gauge(|shard| &shard.file_cache_misses),
+            self.sum(|shard| &shard.file_cache_misses),
         );
         text.gauge(
             "webserver_response_cache_bytes",

@@ -19,7 +19,7 @@ pub struct ShardMetrics {
     /// Connections that have answered a request and wait for the next.
     pub connections_idle: Gauge,
     /// Lookups that the open-file cache answered.
-    pub file_cache_hits: Gauge,
+    pub file_cache_hits: Counter,
     /// How long requests took.
     pub request_duration: Histogram,
     /// Times the shard slept because nothing was ready.
@@ -43,7 +43,7 @@ pub struct ShardMetrics {
     /// Files (and remembered failures) in the open-file cache.
     pub file_cache_entries: Gauge,
     /// Lookups that had to go to the file system.
-    pub file_cache_misses: Gauge,
+    pub file_cache_misses: Counter,
     /// Content bytes held by the response cache.
     pub response_cache_bytes: Gauge,
     /// Pool buffers in use, by [`BUFFER_SIZES`].
@@ -82,7 +82,7 @@ impl ShardMetrics {
             bytes_sent: Counter::new(),
             connections_active: Gauge::new(),
             connections_idle: Gauge::new(),
-            file_cache_hits: Gauge::new(),
+            file_cache_hits: Counter::new(),
             request_duration: Histogram::new(),
             parks: Counter::new(),
             connections_accepted: Counter::new(),
@@ -93,7 +93,7 @@ impl ShardMetrics {
             accept_errors: Counter::new(),
             descriptor_exhaustion: Counter::new(),
             file_cache_entries: Gauge::new(),
-            file_cache_misses: Gauge::new(),
+            file_cache_misses: Counter::new(),
             response_cache_bytes: Gauge::new(),
             buffers_allocated: [const { Gauge::new() }; BUFFER_SIZES.len()],
             buffers_available: [const { Gauge::new() }; BUFFER_SIZES.len()],

@@ -160,12 +160,21 @@ pub struct Offload {
     finished: Arc<EventFd>,
     waiters: RefCell<Vec<Waker>>,
     closed: Cell<bool>,
+    submitted: Cell<u64>,
+    refused: Cell<u64>,
 }
 
 impl Offload {
     /// `finished` belongs to the shard's epoll set; the driver calls [`Offload::wake`] when it is raised.
     pub fn new(jobs: Arc<Jobs>, finished: Arc<EventFd>) -> Rc<Self> {
-        Rc::new(Offload { jobs, finished, waiters: RefCell::default(), closed: Cell::new(false) })
+        Rc::new(Offload {
+            jobs,
+            finished,
+            waiters: RefCell::default(),
+            closed: Cell::new(false),
+            submitted: Cell::new(0),
+            refused: Cell::new(0),
+        })
     }
 
     /// Runs `job` on one of the threads. The future gives `None` when the job panicked or the shard was cut
@@ -175,8 +184,26 @@ impl Offload {
         job: impl FnOnce() -> T + Send + 'static,
     ) -> Result<Wait<T>, QueueFull> {
         let event = Arc::clone(&self.finished);
-        let job = self.jobs.submit(job, move || event.raise())?;
-        Ok(Wait { offload: Rc::clone(self), job })
+        match self.jobs.submit(job, move || event.raise()) {
+            Ok(job) => {
+                self.submitted.set(self.submitted.get() + 1);
+                Ok(Wait { offload: Rc::clone(self), job })
+            }
+            Err(full) => {
+                self.refused.set(self.refused.get() + 1);
+                Err(full)
+            }
+        }
+    }
+
+    /// Jobs taken so far.
+    pub fn submitted(&self) -> u64 {
+        self.submitted.get()
+    }
+
+    /// Jobs that found the queue full so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.get()
     }
 
     /// Lets every waiter look at its own job. They are few: files that are not in the kernel's caches.

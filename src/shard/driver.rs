@@ -418,6 +418,8 @@ impl Driver {
         metrics.response_cache_bytes.set(files.content_bytes() as u64);
         metrics.file_cache_hits.set(files.hits());
         metrics.file_cache_misses.set(files.misses());
+        metrics.blocking_jobs.set(self.worker.context.offload.submitted());
+        metrics.blocking_refused.set(self.worker.context.offload.refused());
         self.worker.pool.publish(metrics);
     }
 

@@ -115,7 +115,10 @@ impl Worker {
             let step = (body.end - body.offset).min(SENDFILE_STEP_BYTES);
             let sent = match &body.cold {
                 Some(cold) => match send_chunk(socket, cold) {
-                    Ok(Some(sent)) => sent,
+                    Ok(Some(sent)) => {
+                        self.metrics.cold_bytes.add(sent as u64);
+                        sent
+                    }
                     Ok(None) => return Ok(Step::Wait),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
                     Err(error) => return Err(error),
