@@ -197,6 +197,7 @@ fn reload(overlay: &Overlay, server: &Server) -> Result<Settings, Failure> {
 
 /// Drains for at most `drain` in a thread of its own, so that a second signal is seen and cuts at once.
 fn stop(server: &Arc<Server>, signals: &mut Signals, drain: Duration) -> Result<(), Failure> {
+    say(format_args!("webserver: draining for at most {drain:?}; a second signal stops at once"));
     let (stopping, finished) = (Arc::clone(server), signals.handle());
     let stopper = thread::Builder::new().name(String::from("ws-stop")).spawn(move || {
         let stopped = stopping.stop(drain);
@@ -264,9 +265,10 @@ fn print(text: &str) -> Result<(), Failure> {
         .map_err(|error| Failure::failed(format_args!("cannot write to standard output: {error}")))
 }
 
-/// One line on standard error. Nobody is left to hear that this failed.
+/// One line on standard error, in one write, so that the log's lines do not come between its parts. Nobody is
+/// left to hear that this failed.
 fn say(line: fmt::Arguments<'_>) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -468,6 +468,30 @@ mod ending {
     }
 
     #[test]
+    fn a_file_cut_while_it_is_sent_ends_that_connection_and_not_the_host() {
+        const LARGE: u64 = 64 << 20;
+        for left in [0, (1 << 20) + 123] {
+            let site = site("small");
+            let large = fs::File::create(site.path().join("large.bin")).unwrap();
+            large.set_len(LARGE).unwrap();
+            let mut host = Host::new();
+            host.configure(0, Some(site.path()));
+            host.ok("start 0 0");
+            let port = host.port(0, "");
+            let mut reader = connect(port);
+            reader.write_all(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            reader.read_exact(&mut [0; 1024]).unwrap();
+            large.set_len(left).unwrap();
+            let mut rest = Vec::new();
+            // The end or a reset: the message is short either way.
+            let _ = reader.read_to_end(&mut rest);
+            assert!((rest.len() as u64) < LARGE, "bytes came that the file no longer has");
+            assert_eq!(get(port, "/").body, "small");
+            host.ok("stop 0 1000");
+        }
+    }
+
+    #[test]
     fn starting_and_stopping_again_and_again_grows_nothing() {
         let mut host = Host::new();
         host.configure(0, None);

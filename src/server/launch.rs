@@ -71,6 +71,7 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
         let metrics: Arc<ShardMetrics> = Arc::clone(&registry.shards[index]);
         let access_log = undo.writer.as_ref().and_then(|writer| writer.access_log(Arc::clone(&metrics)));
         let setup = Setup {
+            index,
             site: Arc::clone(&site),
             listeners,
             mailbox: Arc::clone(&mailbox),

@@ -10,6 +10,7 @@ use std::{
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
+        mpsc,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -28,6 +29,8 @@ use crate::{
 
 /// How often a stop looks whether the threads have ended.
 const POLL: Duration = Duration::from_millis(1);
+/// How long the shards may take to take over a configuration: a turn, unless one hangs.
+const RELOAD_DEADLINE: Duration = Duration::from_secs(5);
 /// How long threads get to end after everything was cut. Storage that hangs is what takes longer.
 const CUT_GRACE: Duration = Duration::from_secs(5);
 
@@ -110,7 +113,8 @@ impl Server {
         bound?.port
     }
 
-    /// Serves from another configuration from now on; all or nothing. What is in progress ends as it began.
+    /// Serves from another configuration from now on; all or nothing. Returns when every shard does. What is in
+    /// progress ends as it began.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] naming the key when something differs that cannot change while running; whatever
@@ -121,13 +125,22 @@ impl Server {
         let mut current = lock(&self.settings);
         unchanged(&current.settings, &settings)?;
         let site = Arc::new(Site::open(settings)?);
+        let (sender, done) = mpsc::channel();
         for shard in &self.shards {
-            // A shard reads its mailbox each turn; a full one means that it does not run any more.
-            shard.send(Message::Reload(Arc::clone(&site))).map_err(|_| {
-                Error::new(ErrorKind::State, "a shard does not answer; the configuration was not taken over")
+            // A full mailbox means that the shard does not run any more; the wait below will say so.
+            let _ = shard.send(Message::Reload(Arc::clone(&site), sender.clone()));
+        }
+        drop(sender);
+        let deadline = Instant::now() + RELOAD_DEADLINE;
+        *current = site;
+        for _ in &self.shards {
+            done.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|_| {
+                Error::new(
+                    ErrorKind::Timeout,
+                    "a shard does not answer and serves from the old configuration",
+                )
             })?;
         }
-        *current = site;
         Ok(())
     }
 

@@ -77,6 +77,8 @@ pub(super) struct Driver {
     notices: Vec<Notice>,
     messages: Vec<Message>,
     stopping: bool,
+    /// The shard's number, for the log.
+    shard: usize,
 }
 
 impl Driver {
@@ -111,6 +113,7 @@ impl Driver {
             notices: Vec::new(),
             messages: Vec::new(),
             stopping: false,
+            shard: setup.index,
         };
         watch(&driver.epoll, &driver.timer, TIMER)?;
         watch(&driver.epoll, &*driver.mailbox, MAILBOX)?;
@@ -123,7 +126,12 @@ impl Driver {
 
     /// Runs until the shard was told to end and has.
     pub(super) async fn run(mut self) {
-        tracing::info!(listeners = self.listeners.len(), connections = self.capacity, "accepting");
+        tracing::info!(
+            shard = self.shard,
+            listeners = self.listeners.len(),
+            connections_max = self.capacity,
+            "accepting"
+        );
         let mut events = [Event::EMPTY; EVENTS_MAX];
         let mut reactor_entered_nanos = 0;
         while !self.is_over() {
@@ -155,7 +163,7 @@ impl Driver {
                 }
             }
         }
-        tracing::info!("ended");
+        tracing::info!(shard = self.shard, "ended");
         self.parking.release();
         if let Some(log) = &mut self.worker.access_log {
             log.flush();
@@ -306,9 +314,11 @@ impl Driver {
 
     fn obey(&mut self, message: Message) {
         match message {
-            Message::Reload(site) => {
+            Message::Reload(site, done) => {
                 self.worker.reload(&site);
-                tracing::info!("serving from a new configuration");
+                // Whoever asked may have given up waiting.
+                let _ = done.send(());
+                tracing::info!(shard = self.shard, "serving from a new configuration");
             }
             Message::Drain => self.drain(),
             Message::Stop => {
@@ -326,7 +336,7 @@ impl Driver {
         if std::mem::replace(&mut self.worker.draining, true) {
             return;
         }
-        tracing::info!(connections = self.open, "draining");
+        tracing::info!(shard = self.shard, connections = self.open, "draining");
         for index in 0..self.listeners.len() {
             if self.listeners[index].as_ref().is_some_and(|listening| !listening.admin) {
                 self.accept(index);

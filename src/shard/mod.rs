@@ -21,7 +21,7 @@ use std::{
     io,
     os::fd::AsFd,
     rc::Rc,
-    sync::Arc,
+    sync::{Arc, mpsc},
 };
 
 use crate::{
@@ -59,8 +59,8 @@ Content-Length: 24\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Una
 /// What other threads ask of a shard.
 #[derive(Debug)]
 pub enum Message {
-    /// Serve from this configuration from now on.
-    Reload(Arc<Site>),
+    /// Serve from this configuration from now on, and say so.
+    Reload(Arc<Site>, mpsc::Sender<()>),
     /// Accept no more, close idle connections, end when the rest is answered.
     Drain,
     /// Close everything and end.
@@ -70,6 +70,8 @@ pub enum Message {
 /// All that a shard is made from. Moves to its thread.
 #[derive(Debug)]
 pub struct Setup {
+    /// The shard's number, from 0.
+    pub index: usize,
     /// Configuration and opened folders.
     pub site: Arc<Site>,
     /// This shard's listeners: listening already.

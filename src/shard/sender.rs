@@ -57,7 +57,8 @@ impl Worker {
             self.finish_file(slot);
         }
         slot.stage = Stage::Idle;
-        if slot.flags.close {
+        // A drain may have begun after the head said that the connection stays.
+        if slot.flags.close || self.draining {
             return self.end(slot);
         }
         slot.deadline = self.deadlines.idle(self.now);

@@ -1,0 +1,259 @@
+//! What other clients of a shard feel while one of them downloads a file that is not in the page cache: a
+//! small request every millisecond, its latency with and without the download, and nginx for comparison.
+//!
+//! `cargo bench --bench cold [-- --quick | --bytes N | --dir FOLDER | --only NAME]`. Ends with failure when
+//! the download is cut short or our server brought the file into the page cache.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
+
+use std::{
+    fs::{self, File},
+    io::{self, Write},
+    os::fd::AsRawFd,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    thread,
+    time::{Duration, Instant},
+};
+
+mod common;
+
+use common::{
+    LOAD_CORE, Outcome,
+    load::Client,
+    process::pin_thread,
+    quantile,
+    servers::{self, Kind, Server},
+    table,
+};
+
+const INTERVAL: Duration = Duration::from_millis(1);
+/// The share of the file that may be found in the page cache after our download.
+const RESIDENT_SHARE_MAX: f64 = 0.05;
+const SMALL_BODY: &[u8] = b"Hello, World!";
+
+struct Options {
+    bytes: u64,
+    folder: Option<PathBuf>,
+    only: Option<String>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Outcome<Options> {
+        let mut options = Options { bytes: 2 << 30, folder: None, only: None };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => options.bytes = 256 << 20,
+                "--bytes" => {
+                    let count =
+                        arguments.next().and_then(|text| text.parse().ok()).filter(|count| *count > 0);
+                    options.bytes = count.ok_or("--bytes wants a number from 1")?;
+                }
+                "--dir" => options.folder = Some(arguments.next().ok_or("--dir wants a folder")?.into()),
+                "--only" => options.only = Some(arguments.next().cloned().unwrap_or_default()),
+                other => {
+                    let known = "--quick, --bytes N, --dir FOLDER, --only ours|nginx";
+                    return Err(format!("unknown option {other}: {known} are known"));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    let Some(arguments) = common::arguments() else { return ExitCode::SUCCESS };
+    match Options::parse(&arguments).and_then(|options| measure(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("cold: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Measures and prints; whether our server left the page cache as it was.
+fn measure(options: &Options) -> Outcome<bool> {
+    let folder = servers::disk_folder(options.folder.as_deref())?;
+    let site = folder.path().join("site");
+    fs::create_dir(&site).map_err(|error| format!("cannot make a folder: {error}"))?;
+    fs::write(site.join("small.txt"), SMALL_BODY).map_err(|error| format!("cannot write a file: {error}"))?;
+    let large = site.join("large.bin");
+    write_large(&large, options.bytes)
+        .map_err(|error| format!("cannot write {}: {error}", large.display()))?;
+
+    let mut rows = Vec::new();
+    let mut stayed_cold = true;
+    for kind in [Kind::Ours, Kind::Nginx] {
+        if options.only.as_ref().is_some_and(|only| only != kind.name()) {
+            continue;
+        }
+        if let Err(message) = kind.available() {
+            println!("skipped {}: {message}", kind.name());
+            continue;
+        }
+        let server = servers::start(kind, &site, folder.path(), 0)?;
+        let named = |error| format!("{}: {error}", kind.name());
+        let alone = probe_for(&server, Duration::from_secs(2)).map_err(named)?;
+        rows.push(row(kind, "alone", &alone, "", ""));
+
+        let before =
+            make_cold(&large).map_err(|error| format!("cannot drop the file from memory: {error}"))?;
+        if before > RESIDENT_SHARE_MAX {
+            return Err(format!("{:.0} % of the file cannot be dropped from the page cache", before * 100.0));
+        }
+        let cpu = server.process.cpu_seconds();
+        let (beside, seconds) = probe_beside_download(&server, options.bytes).map_err(named)?;
+        let cpu = server.process.cpu_seconds() - cpu;
+        let after = resident_share(&large).map_err(|error| format!("mincore: {error}"))?;
+        let speed = format!("{:.0} MB/s, {cpu:.1} CPU-s", options.bytes as f64 / seconds / 1e6);
+        rows.push(row(kind, "beside the download", &beside, &speed, &format!("{:.0} %", after * 100.0)));
+        stayed_cold &= kind != Kind::Ours || after <= RESIDENT_SHARE_MAX;
+    }
+    println!("Latency of a {} B answer asked for every millisecond, microseconds", SMALL_BODY.len());
+    let head = ["server", "requests", "p50", "p99", "max", "download", "cached after"];
+    table::print(&head, &rows);
+    if !stayed_cold {
+        println!("ours read through the page cache: the file was cold and is cached now");
+    }
+    Ok(stayed_cold)
+}
+
+fn row(kind: Kind, when: &str, sorted: &[f64], speed: &str, resident: &str) -> Vec<String> {
+    let figure = |share| format!("{:.0}", quantile(sorted, share));
+    let name = format!("{}, {when}", kind.name());
+    vec![
+        name,
+        sorted.len().to_string(),
+        figure(0.5),
+        figure(0.99),
+        figure(1.0),
+        speed.into(),
+        resident.into(),
+    ]
+}
+
+fn probe_for(server: &Server, time: Duration) -> Outcome<Vec<f64>> {
+    let deadline = Instant::now() + time;
+    probe(server.port, || Instant::now() < deadline)
+}
+
+/// Latencies while the large file is downloaded, and how many seconds that took.
+fn probe_beside_download(server: &Server, bytes: u64) -> Outcome<(Vec<f64>, f64)> {
+    thread::scope(|scope| {
+        let download = scope.spawn(|| {
+            pin_thread(LOAD_CORE);
+            let start = Instant::now();
+            download(server.port, bytes).map(|()| start.elapsed().as_secs_f64())
+        });
+        let latencies = probe(server.port, || !download.is_finished())?;
+        let seconds = download.join().map_err(|_| "the download panicked".to_owned())??;
+        Ok((latencies, seconds))
+    })
+}
+
+/// Asks every [`INTERVAL`] on one connection while `more` and returns the latencies, sorted, in microseconds.
+/// An answer that takes longer than the interval stands for the requests that were not sent meanwhile too:
+/// each of them would have waited for the rest of that time.
+fn probe(port: u16, more: impl Fn() -> bool) -> Outcome<Vec<f64>> {
+    pin_thread(LOAD_CORE);
+    let mut client = Client::connect(port)?;
+    let mut latencies = Vec::new();
+    let mut due = Instant::now();
+    while more() {
+        due += INTERVAL;
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+        let asked = Instant::now();
+        client.ask("/small.txt")?;
+        let got = client.receive()?;
+        if got != SMALL_BODY {
+            return Err(format!("answered {} wrong bytes", got.len()));
+        }
+        let mut waited = asked.elapsed();
+        due = due.max(Instant::now().checked_sub(INTERVAL).unwrap_or(due));
+        latencies.push(waited.as_secs_f64() * 1e6);
+        while waited > INTERVAL {
+            waited -= INTERVAL;
+            latencies.push(waited.as_secs_f64() * 1e6);
+        }
+    }
+    latencies.sort_by(f64::total_cmp);
+    Ok(latencies)
+}
+
+/// Receives the large file and counts it. The kernel throws the bytes away (`MSG_TRUNC`, tcp(7)), so that
+/// copying them does not slow the other client.
+fn download(port: u16, bytes: u64) -> Outcome<()> {
+    let mut client = Client::connect(port)?;
+    client.ask("/large.bin")?;
+    let announced = client.receive_head()?;
+    if announced != bytes {
+        return Err(format!("announces {announced} bytes of {bytes}"));
+    }
+    let (stream, first) = client.into_parts();
+    let mut received = first.len() as u64;
+    while received < bytes {
+        let room = (bytes - received).min(1 << 20) as usize;
+        let nowhere = std::ptr::null_mut();
+        // SAFETY: with MSG_TRUNC a TCP socket drops the bytes and writes nothing to the buffer.
+        let count = unsafe { libc::recv(stream.as_raw_fd(), nowhere, room, libc::MSG_TRUNC) };
+        if count <= 0 {
+            let error = io::Error::last_os_error();
+            return Err(format!("the download ended after {received} of {bytes} bytes ({count}, {error})"));
+        }
+        received += count as u64;
+    }
+    Ok(())
+}
+
+/// Writes `bytes` bytes that are no hole, and waits until they are on the disk.
+fn write_large(path: &Path, bytes: u64) -> io::Result<()> {
+    let mut file = File::create(path)?;
+    let piece: Vec<u8> = (0..1 << 20_u32).map(|index| (index % 251) as u8).collect();
+    let mut left = bytes;
+    while left > 0 {
+        let size = left.min(piece.len() as u64) as usize;
+        file.write_all(&piece[..size])?;
+        left -= size as u64;
+    }
+    file.sync_all()
+}
+
+/// Drops `path` from the page cache; answers with the share that stayed.
+fn make_cold(path: &Path) -> io::Result<f64> {
+    let file = File::open(path)?;
+    file.sync_all()?;
+    // SAFETY: posix_fadvise touches no memory; 0 and 0 are the whole file.
+    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
+    if error != 0 {
+        return Err(io::Error::from_raw_os_error(error));
+    }
+    resident_share(path)
+}
+
+/// The share of the file's pages that are in the page cache, 0 to 1 (mincore(2) of a mapping that is never
+/// read).
+fn resident_share(path: &Path) -> io::Result<f64> {
+    let file = File::open(path)?;
+    let length = file.metadata()?.len() as usize;
+    // SAFETY: sysconf reads a constant and has no preconditions.
+    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
+    let mut pages = vec![0_u8; length.div_ceil(page_bytes)];
+    let any = std::ptr::null_mut();
+    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
+    let map = unsafe { libc::mmap(any, length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    if map == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the mapping has `length` bytes and `pages` a byte for each page of it.
+    let failed = unsafe { libc::mincore(map, length, pages.as_mut_ptr()) } != 0;
+    let error = io::Error::last_os_error();
+    // SAFETY: the mapping was made above, has this length, and no reference into it exists.
+    unsafe { libc::munmap(map, length) };
+    if failed {
+        return Err(error);
+    }
+    Ok(pages.iter().filter(|page| **page & 1 == 1).count() as f64 / pages.len() as f64)
+}

@@ -1,0 +1,246 @@
+//! The servers that are compared, each with a configuration of its own that lets it do its best at the same
+//! job: one worker, no access log, connections kept alive without end, open files cached.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use super::{
+    Outcome, SERVER_CORE,
+    load::{self, Client},
+    process::Process,
+};
+
+/// Connections a server takes: 10,000 idle ones and some.
+const CONNECTIONS_MAX: usize = 16_384;
+
+/// A server that can be measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// This project's binary, one shard.
+    Ours,
+    /// nginx with sendfile and its open-file cache.
+    Nginx,
+    /// h2o with one thread.
+    H2o,
+    /// `floor.c`, which answers the same number of bytes to anything.
+    Floor,
+}
+
+impl Kind {
+    /// All of them, in the order of the table's columns.
+    pub const ALL: [Kind; 4] = [Kind::Ours, Kind::Nginx, Kind::H2o, Kind::Floor];
+
+    /// As the command line and the table write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Ours => "ours",
+            Kind::Nginx => "nginx",
+            Kind::H2o => "h2o",
+            Kind::Floor => "floor",
+        }
+    }
+
+    /// `Err` with what to install when this server cannot run here.
+    ///
+    /// # Errors
+    /// The program is not installed.
+    pub fn available(self) -> Outcome<()> {
+        let program = match self {
+            Kind::Ours => return Ok(()),
+            Kind::Nginx => "nginx",
+            Kind::H2o => "h2o",
+            Kind::Floor => "cc",
+        };
+        if load::installed(program) {
+            return Ok(());
+        }
+        let package = if program == "cc" { "gcc" } else { program };
+        Err(format!("{program} is missing: {}", load::install(package)))
+    }
+}
+
+/// A server that accepts.
+pub struct Server {
+    /// Ends with this.
+    pub process: Process,
+    /// On 127.0.0.1.
+    pub port: u16,
+}
+
+/// Starts `kind` on the server core, serving the folder `site`; its files go below `parent`. The floor
+/// answers `floor_bytes` bytes (at most 16,384) whatever is asked.
+///
+/// # Errors
+/// It is missing, or did not serve within ten seconds; what it printed is in the error.
+pub fn start(kind: Kind, site: &Path, parent: &Path, floor_bytes: usize) -> Outcome<Server> {
+    let port = free_port()?;
+    let name = kind.name();
+    let folder = parent.join(format!("{name}-{port}"));
+    fs::create_dir_all(&folder).map_err(|error| format!("cannot make {}: {error}", folder.display()))?;
+    let configure = |text: String| {
+        let path = folder.join("configuration");
+        let written = fs::write(&path, text);
+        written.map(|()| path).map_err(|error| format!("cannot write a configuration: {error}"))
+    };
+    let mut command = match kind {
+        Kind::Ours => {
+            let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
+            command.arg("-c").arg(configure(ours_configuration(port, site))?);
+            command
+        }
+        Kind::Nginx => {
+            let mut command = Command::new("nginx");
+            command.arg("-c").arg(configure(nginx_configuration(port, site, &folder))?);
+            command.arg("-e").arg(folder.join("error.log")).arg("-p").arg(&folder);
+            command
+        }
+        Kind::H2o => {
+            let mut command = Command::new("h2o");
+            command.arg("-c").arg(configure(h2o_configuration(port, site, &folder))?);
+            command
+        }
+        Kind::Floor => {
+            let mut command = Command::new(compile_floor(parent)?);
+            command.arg(port.to_string()).arg(floor_bytes.to_string());
+            command
+        }
+    };
+    let mut process = Process::start(&mut command, SERVER_CORE, &folder.join("log"))
+        .map_err(|error| format!("{name}: {error}"))?;
+    let accepts = format!("listening on http://127.0.0.1:{port}");
+    process
+        .wait_until(|process| match kind {
+            Kind::Ours => process.log().lines().any(|line| line == accepts),
+            _ => Client::connect(port).is_ok(),
+        })
+        .map_err(|error| format!("{name}: {error}"))?;
+    Ok(Server { process, port })
+}
+
+/// Compiles `floor.c` into `folder`, unless that was done, and returns the program.
+///
+/// # Errors
+/// There is no C compiler.
+pub fn compile_floor(folder: &Path) -> Outcome<PathBuf> {
+    let program = folder.join("floor");
+    if program.exists() {
+        return Ok(program);
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let mut command = Command::new("cc");
+    command.args(["-O2", "-o"]).arg(&program).arg(source).stdin(Stdio::null());
+    let output =
+        command.output().map_err(|error| format!("cannot run cc ({error}): {}", load::install("gcc")))?;
+    if !output.status.success() {
+        return Err(format!("cc refuses floor.c: {}", String::from_utf8_lossy(&output.stderr)));
+    }
+    Ok(program)
+}
+
+/// A folder that is removed with its guard, below `parent` or cargo's own folder for such files, on a disk:
+/// direct reads and cold files mean nothing in memory.
+///
+/// # Errors
+/// The folder cannot be made, or lies in a tmpfs.
+pub fn disk_folder(parent: Option<&Path>) -> Outcome<tempfile::TempDir> {
+    let parent = parent.unwrap_or(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    let failed = |error| format!("cannot make a folder in {}: {error}", parent.display());
+    fs::create_dir_all(parent).map_err(failed)?;
+    let folder = tempfile::tempdir_in(parent).map_err(failed)?;
+    let path = std::ffi::CString::new(folder.path().as_os_str().as_encoded_bytes())
+        .map_err(|_| "a folder with a NUL in its name".to_owned())?;
+    // SAFETY: a statfs is integers alone, for which zero is a value.
+    let mut facts: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` ends with NUL and `facts` is a valid place for the answer.
+    let known = unsafe { libc::statfs(path.as_ptr(), &raw mut facts) } == 0;
+    if known && facts.f_type == libc::TMPFS_MAGIC {
+        return Err(format!("{} is in memory; name a folder on a disk with --dir", parent.display()));
+    }
+    Ok(folder)
+}
+
+/// A port that was free a moment ago. A program that takes it meanwhile makes the start fail, and says so.
+fn free_port() -> Outcome<u16> {
+    let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok(listener.local_addr()?.port()));
+    port.map_err(|error| format!("no free port: {error}"))
+}
+
+/// Servers that root starts give up its rights, and could then not read a temporary folder of root's.
+fn is_root() -> bool {
+    // SAFETY: geteuid has no preconditions and cannot fail.
+    unsafe { libc::geteuid() == 0 }
+}
+
+fn ours_configuration(port: u16, site: &Path) -> String {
+    format!(
+        "shards: 1
+listen: [{{address: \"127.0.0.1:{port}\"}}]
+routes: [{{path: /, root: \"{site}\"}}]
+memory: {{worker_connections: {CONNECTIONS_MAX}}}
+timeouts: {{idle: 600s}}
+",
+        site = site.display()
+    )
+}
+
+fn nginx_configuration(port: u16, site: &Path, folder: &Path) -> String {
+    let user = if is_root() { "user root;" } else { "" };
+    format!(
+        "daemon off;
+{user}
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {folder}/pid;
+error_log {folder}/error.log;
+events {{ worker_connections {CONNECTIONS_MAX}; }}
+http {{
+  access_log off;
+  types {{ text/plain txt; }}
+  default_type application/octet-stream;
+  sendfile on;
+  tcp_nopush on;
+  tcp_nodelay on;
+  keepalive_timeout 600s;
+  keepalive_requests 1000000000;
+  open_file_cache max=1000 inactive=60s;
+  open_file_cache_valid 5s;
+  open_file_cache_errors on;
+  client_body_temp_path {folder}/body;
+  proxy_temp_path {folder}/proxy;
+  fastcgi_temp_path {folder}/fastcgi;
+  uwsgi_temp_path {folder}/uwsgi;
+  scgi_temp_path {folder}/scgi;
+  server {{ listen 127.0.0.1:{port} backlog=4096; root \"{site}\"; }}
+}}
+",
+        folder = folder.display(),
+        site = site.display()
+    )
+}
+
+fn h2o_configuration(port: u16, site: &Path, folder: &Path) -> String {
+    let user = if is_root() { "user: root" } else { "" };
+    format!(
+        "{user}
+num-threads: 1
+max-connections: {CONNECTIONS_MAX}
+http1-request-timeout: 600
+pid-file: {folder}/pid
+error-log: {folder}/error.log
+listen:
+  host: 127.0.0.1
+  port: {port}
+hosts:
+  default:
+    paths:
+      /:
+        file.dir: \"{site}\"
+",
+        folder = folder.display(),
+        site = site.display()
+    )
+}

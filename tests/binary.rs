@@ -1,0 +1,268 @@
+//! The stand-alone binary as a person and a supervisor meet it: arguments, lines, signals, exit codes.
+#![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
+
+use std::{
+    fs,
+    io::{BufRead, BufReader, Read, Write},
+    net::TcpStream,
+    path::Path,
+    process::{Child, ChildStderr, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+/// Longer than anything a test waits for unless something is broken.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running binary, ended when the test ends.
+struct Binary {
+    child: Child,
+    stderr: BufReader<ChildStderr>,
+}
+
+impl Binary {
+    fn start(arguments: &[&str]) -> Self {
+        let mut child = command(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        Binary { child, stderr }
+    }
+
+    /// The next line of standard error that begins with `start`; what follows it.
+    fn line(&mut self, start: &str) -> String {
+        let mut seen = String::new();
+        loop {
+            let mut line = String::new();
+            assert!(self.stderr.read_line(&mut line).unwrap() > 0, "ended before {start:?}:\n{seen}");
+            if let Some(rest) = line.strip_prefix(start) {
+                return rest.trim_end().to_owned();
+            }
+            seen.push_str(&line);
+        }
+    }
+
+    fn port(&mut self) -> u16 {
+        self.line("listening on http://127.0.0.1:").parse().unwrap()
+    }
+
+    fn signal(&self, name: &str) {
+        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
+        assert!(status.success());
+    }
+
+    fn exit_code(&mut self) -> Option<i32> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(Instant::now() < deadline, "does not end");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+}
+
+impl Drop for Binary {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
+    command.args(arguments).stdin(Stdio::null());
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = command(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+fn connect(port: u16) -> TcpStream {
+    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+fn get(port: u16, path: &str) -> String {
+    let mut stream = connect(port);
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    text
+}
+
+fn configure(folder: &Path, yaml: &str) -> String {
+    let file = folder.join("webserver.yaml");
+    fs::write(&file, yaml).unwrap();
+    file.display().to_string()
+}
+
+#[test]
+fn serves_a_folder_and_ends_cleanly_on_sigterm_and_sigint() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("index.html"), "<p>mine").unwrap();
+    for signal in ["TERM", "INT"] {
+        let mut binary =
+            Binary::start(&["-l", "127.0.0.1:0", "--shards", "1", folder.path().to_str().unwrap()]);
+        let port = binary.port();
+        assert!(get(port, "/").ends_with("<p>mine"));
+        binary.signal(signal);
+        assert_eq!(binary.exit_code(), Some(0));
+    }
+}
+
+#[test]
+fn names_every_listener_and_serves_metrics() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("socket");
+    let mut binary = Binary::start(&[
+        "-l",
+        "127.0.0.1:0",
+        "-l",
+        &format!("unix:{}", socket.display()),
+        "--admin",
+        "127.0.0.1:0",
+    ]);
+    let port = binary.port();
+    assert_eq!(binary.line("listening on unix:"), socket.display().to_string());
+    let admin: u16 = binary.line("admin on http://127.0.0.1:").parse().unwrap();
+    assert!(get(port, "/").starts_with("HTTP/1.1 200 OK\r\n"));
+    assert!(get(admin, "/healthz").ends_with("\r\n\r\nok\n"));
+    let metrics = get(admin, "/metrics");
+    assert!(metrics.contains("\nwebserver_requests_total{status=\"200\"} "), "{metrics}");
+    let heap = metrics.lines().find_map(|line| line.strip_prefix("webserver_memory_heap_bytes ")).unwrap();
+    assert!(heap.parse::<u64>().unwrap() > 0);
+    binary.signal("TERM");
+    assert_eq!(binary.exit_code(), Some(0));
+    assert!(!socket.exists());
+}
+
+#[test]
+fn a_drain_lets_a_download_finish_and_says_so_to_health_checks() {
+    const LARGE: usize = 32 << 20;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("large.bin"), vec![7; LARGE]).unwrap();
+    let mut binary = Binary::start(&[
+        "-l",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--shards",
+        "1",
+        folder.path().to_str().unwrap(),
+    ]);
+    let port = binary.port();
+    let admin: u16 = binary.line("admin on http://127.0.0.1:").parse().unwrap();
+    let mut download = connect(port);
+    download.write_all(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    download.read_exact(&mut [0; 1]).unwrap();
+    binary.signal("TERM");
+    let deadline = Instant::now() + PATIENCE;
+    while TcpStream::connect(("127.0.0.1", port)).is_ok() {
+        assert!(Instant::now() < deadline, "still accepting");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert!(get(admin, "/healthz").starts_with("HTTP/1.1 503 "));
+    let mut body = Vec::new();
+    download.read_to_end(&mut body).unwrap();
+    assert!(body.len() > LARGE && body.ends_with(&[7; 1000]), "{} bytes", body.len());
+    assert_eq!(binary.exit_code(), Some(0));
+}
+
+#[test]
+fn a_second_signal_stops_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::File::create(folder.path().join("large.bin")).unwrap().set_len(256 << 20).unwrap();
+    let file = configure(
+        folder.path(),
+        "listen: [\"127.0.0.1:0\"]\nroutes: [{path: /, root: .}]\ntimeouts: {drain: 1h, write: 1h}\n",
+    );
+    let mut binary = Binary::start(&["-c", &file]);
+    let port = binary.port();
+    let mut stalled = connect(port);
+    stalled.write_all(b"GET /large.bin HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    stalled.read_exact(&mut [0; 1]).unwrap();
+    binary.signal("TERM");
+    binary.line("webserver: draining").clear();
+    binary.signal("TERM");
+    assert_eq!(binary.exit_code(), Some(0));
+}
+
+#[test]
+fn sighup_takes_over_a_good_configuration_and_keeps_the_old_one_for_a_bad_one() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("index.html"), name).unwrap();
+    }
+    let with_root = |root: &str| {
+        configure(folder.path(), &format!("listen: [\"127.0.0.1:0\"]\nroutes: [{{path: /, root: {root}}}]\n"))
+    };
+    let file = with_root("one");
+    let mut binary = Binary::start(&["-c", &file]);
+    let port = binary.port();
+    assert!(get(port, "/").ends_with("one"));
+    with_root("two");
+    binary.signal("HUP");
+    let deadline = Instant::now() + PATIENCE;
+    while !get(port, "/").ends_with("two") {
+        assert!(Instant::now() < deadline, "not taken over");
+    }
+    configure(folder.path(), "listen: [\"127.0.0.1:0\"]\nroutes: [{path: /, rot: two}]\n");
+    binary.signal("HUP");
+    let told = binary.line("webserver: not reloaded: ");
+    assert!(told.contains("webserver.yaml:2:") && told.contains("rot"), "{told}");
+    assert!(get(port, "/").ends_with("two"));
+    binary.signal("TERM");
+    assert_eq!(binary.exit_code(), Some(0));
+}
+
+#[test]
+fn check_prints_what_it_would_run_with_or_where_the_mistake_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = configure(folder.path(), "routes: [{path: /, root: .}]\n");
+    let (code, out, err) = run(&["check", "-c", &file]);
+    assert_eq!((code, err.as_str()), (Some(0), ""));
+    assert!(out.contains("worker_connections: 1024"), "{out}");
+    let again = configure(folder.path(), &out);
+    assert_eq!(run(&["check", "-c", &again]).1, out, "the effective configuration loads to itself");
+
+    let file = configure(folder.path(), "routes:\n  - path: /\n    root: .\nlimits: {header_bytes: 4TB}\n");
+    let (code, out, err) = run(&["check", "-c", &file]);
+    assert_eq!((code, out.as_str()), (Some(2), ""));
+    assert!(err.contains("webserver.yaml:4:24: "), "{err}");
+}
+
+#[test]
+fn wrong_usage_exits_2_and_a_taken_address_1() {
+    assert_eq!(run(&["--frobnicate"]).0, Some(2));
+    assert_eq!(run(&["-c", "/nonexistent/webserver.yaml"]).0, Some(2));
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, _, err) = run(&["-l", &address]);
+    assert_eq!(code, Some(1));
+    assert!(err.contains(&address) && err.contains("in use"), "{err}");
+}
+
+#[test]
+fn access_lines_go_to_standard_output_when_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.txt"), "hello").unwrap();
+    let file = configure(
+        folder.path(),
+        "listen: [\"127.0.0.1:0\"]\nroutes: [{path: /, root: .}]\naccess_log: {path: \"-\"}\n",
+    );
+    let mut binary = Binary::start(&["-c", &file]);
+    let port = binary.port();
+    get(port, "/a.txt");
+    binary.signal("TERM");
+    assert_eq!(binary.exit_code(), Some(0));
+    let mut out = String::new();
+    binary.child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    assert!(
+        out.starts_with("127.0.0.1 - - [") && out.ends_with("\"GET /a.txt HTTP/1.1\" 200 5 \"-\" \"-\"\n"),
+        "{out}"
+    );
+}
