@@ -5,7 +5,7 @@ use std::{
     os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
 };
 
-use super::check;
+use super::{check, check_size};
 
 /// What a socket is registered for, once: both directions and the peer's half-close, edge-triggered.
 pub const SOCKET: u32 = (libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET) as u32;
@@ -90,16 +90,19 @@ impl Epoll {
     pub fn wait<'e>(&self, events: &'e mut [Event], block: bool) -> io::Result<&'e [Event]> {
         let capacity = libc::c_int::try_from(events.len()).unwrap_or(libc::c_int::MAX);
         // SAFETY: `Event` is a transparent epoll_event, and the pointer is good for `capacity` of them.
-        let count = check(unsafe {
-            libc::epoll_wait(
+        let count = check_size(unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait,
                 self.0.as_raw_fd(),
-                events.as_mut_ptr().cast::<libc::epoll_event>(),
+                events.as_mut_ptr(),
                 capacity,
                 if block { -1 } else { 0 },
+                std::ptr::null::<libc::sigset_t>(),
+                0,
             )
         });
         match count {
-            Ok(count) => Ok(&events[..usize::try_from(count).unwrap_or(0)]),
+            Ok(count) => Ok(&events[..count]),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(&[]),
             Err(error) => Err(error),
         }

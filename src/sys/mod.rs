@@ -21,6 +21,9 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 }
 
 /// The same for calls that return a size.
-fn check_size(result: libc::ssize_t) -> io::Result<usize> {
+///
+/// The calls made for every request go through syscall(2), whose result has this type too: glibc's own wrappers are
+/// cancellation points, which cost a process with threads two locked operations a call and are of no use here.
+fn check_size(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
 }

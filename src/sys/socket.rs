@@ -13,6 +13,9 @@ use std::{
 
 use super::{check, check_size};
 
+/// The address of a connected socket's peer, which need not be said.
+const NO_ADDRESS: *const libc::sockaddr = std::ptr::null();
+
 /// Who is at the other end. 20 bytes, so that it fits a connection slot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
@@ -181,14 +184,32 @@ pub fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Peer)> {
 /// Receives what is there; 0 is the end of the stream. `EAGAIN` when there is nothing.
 pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<usize> {
     // SAFETY: the pointer is good for `buffer.len()` bytes.
-    check_size(unsafe { libc::recv(socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) })
+    check_size(unsafe {
+        libc::syscall(
+            libc::SYS_recvfrom,
+            socket.as_raw_fd(),
+            buffer.as_mut_ptr(),
+            buffer.len(),
+            0,
+            NO_ADDRESS,
+            NO_ADDRESS,
+        )
+    })
 }
 
 /// Sends bytes without ever raising `SIGPIPE`. `more` says that others follow at once (`MSG_MORE`).
 pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usize> {
     // SAFETY: the pointer is good for `bytes.len()` bytes.
     check_size(unsafe {
-        libc::send(socket.as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), send_flags(more))
+        libc::syscall(
+            libc::SYS_sendto,
+            socket.as_raw_fd(),
+            bytes.as_ptr(),
+            bytes.len(),
+            send_flags(more),
+            NO_ADDRESS,
+            0,
+        )
     })
 }
 
@@ -200,7 +221,9 @@ pub fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], more: bool)
     message.msg_iov = pieces.as_ptr().cast_mut().cast();
     message.msg_iovlen = pieces.len();
     // SAFETY: the message and the pieces it points to live for the call.
-    check_size(unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, send_flags(more)) })
+    check_size(unsafe {
+        libc::syscall(libc::SYS_sendmsg, socket.as_raw_fd(), &raw const message, send_flags(more))
+    })
 }
 
 /// Says that no more will be sent (a TCP FIN); what the peer sends is still received.
