@@ -95,21 +95,22 @@ impl Refusal {
 }
 
 /// Appends the whole response for a refusal: status line, `Date`, a plain text body and `Connection: close`
-/// (RFC 9112 9.6). `date_line` is a rendered `Date: ...\r\n` (RFC 9110 6.6.1), or empty without a clock. At
-/// most 400 bytes; allocates only what `out` lacks.
-pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, date_line: &[u8]) {
+/// (RFC 9112 9.6). `date_line` is a rendered `Date: ...\r\n` (RFC 9110 6.6.1), or empty without a clock. After a HEAD
+/// request the body MUST be left out (RFC 9110 9.3.2): `with_body` is false then, and the length stays. At most
+/// 400 bytes; allocates only what `out` lacks.
+pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, date_line: &[u8], with_body: bool) {
     let status = refusal.status();
     let (text, detail) = (status.text(), refusal.detail());
     // "404 Not Found: the detail\n"
     let length = text.len() + 2 + detail.len() + 1;
     out.extend_from_slice(status.line());
     out.extend_from_slice(date_line);
-    let written = write!(
+    let head = write!(
         out,
-        "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n\
-         {text}: {detail}\n"
+        "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
     );
-    debug_assert!(written.is_ok(), "a vector takes every write");
+    let body = if with_body { writeln!(out, "{text}: {detail}") } else { Ok(()) };
+    debug_assert!(head.is_ok() && body.is_ok(), "a vector takes every write");
 }
 
 #[cfg(test)]
@@ -143,7 +144,7 @@ mod tests {
     #[test]
     fn the_response_is_whole_and_closes() {
         let mut out = Vec::new();
-        write_refusal(&mut out, Refusal::HostMissing, DATE);
+        write_refusal(&mut out, Refusal::HostMissing, DATE, true);
         let expected = "HTTP/1.1 400 Bad Request\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
             Content-Type: text/plain; charset=utf-8\r\nContent-Length: 56\r\nConnection: close\r\n\r\n\
             400 Bad Request: an HTTP/1.1 request needs a Host field\n";
@@ -151,10 +152,18 @@ mod tests {
     }
 
     #[test]
+    fn without_its_body_the_head_is_the_same() {
+        let (mut whole, mut head) = (Vec::new(), Vec::new());
+        write_refusal(&mut whole, Refusal::HostMissing, DATE, true);
+        write_refusal(&mut head, Refusal::HostMissing, DATE, false);
+        assert!(whole.starts_with(&head) && head.ends_with(b"\r\n\r\n") && whole.len() == head.len() + 56);
+    }
+
+    #[test]
     fn every_response_tells_its_length_and_stays_small() {
         for &refusal in Refusal::ALL {
             let mut out = b"before".to_vec();
-            write_refusal(&mut out, refusal, DATE);
+            write_refusal(&mut out, refusal, DATE, true);
             assert!(out.starts_with(b"before"));
             assert!(out.len() - 6 <= 400, "{refusal:?}: {}", out.len());
             let text = String::from_utf8(out).unwrap();

@@ -225,12 +225,7 @@ fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
 }
 
 fn status_of(error: FileError) -> Status {
-    match error {
-        FileError::NotFound | FileError::IsDirectory => Status::NOT_FOUND,
-        FileError::Forbidden | FileError::NotRegular => Status::FORBIDDEN,
-        FileError::Exhausted => Status::SERVICE_UNAVAILABLE,
-        FileError::Io(_) => Status::INTERNAL_SERVER_ERROR,
-    }
+    Status::from_code(error.status()).unwrap_or(Status::INTERNAL_SERVER_ERROR)
 }
 
 fn unavailable() -> Response {

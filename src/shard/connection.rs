@@ -56,8 +56,11 @@ impl Worker {
                 Stage::Sending => self.send(slot, key),
                 Stage::Lingering => self.linger(slot),
             };
+            // A response whose file is sent next is still in the shard's own buffer: the next connection must not
+            // find it there, so it leaves before the turn ends.
+            let had_its_share = slot.requests.wrapping_sub(before) >= REQUESTS_PER_TURN;
             match step {
-                Step::Again if slot.requests.wrapping_sub(before) >= REQUESTS_PER_TURN => return Step::Yield,
+                Step::Again if had_its_share && slot.stage != Stage::Sending => return Step::Yield,
                 Step::Again => {}
                 other => return other,
             }
@@ -99,13 +102,10 @@ impl Worker {
             Stage::Lingering => return Step::Close,
         };
         self.metrics.count_timeout(timeout);
-        match refusal {
-            Some(refusal) => {
-                self.refuse(slot, refusal, &[]);
-                self.settle(slot, Step::Wait)
-            }
-            None => Step::Close,
-        }
+        let Some(refusal) = refusal else { return Step::Close };
+        let kept = slot.exchange.as_mut().and_then(|exchange| exchange.head.take().or(exchange.input.take()));
+        self.refuse(slot, refusal, kept.as_ref().map_or(&[], |kept| kept.filled()));
+        self.settle(slot, Step::Wait)
     }
 
     /// Receives into the shard's scratch, or behind what the connection keeps, and answers what is complete.
@@ -293,7 +293,14 @@ impl Worker {
         let exchange = self.exchange(slot);
         let Some(body) = &mut exchange.body else { return Step::Close };
         match discard_body(body, bytes) {
-            Ok((_, false)) => Step::Again,
+            // A client that sends as fast as it is read would otherwise never let others have their turn.
+            Ok((_, false)) => {
+                if slot.flags.readable {
+                    Step::Yield
+                } else {
+                    Step::Wait
+                }
+            }
             Ok((used, true)) => {
                 exchange.body = None;
                 let (Some(head), Some(mut parts)) = (exchange.head.take(), self.parts.take()) else {
@@ -314,11 +321,13 @@ impl Worker {
                     slot.flags.linger = true;
                 }
                 let step = self.settle(slot, step);
+                // What follows the body was not looked at; the count may be that of another connection.
+                self.scanned = 0;
                 self.keep_rest(slot, step, &bytes[used..])
             }
             Err(refusal) => {
-                exchange.body = None;
-                self.refuse(slot, refusal, &[]);
+                let head = exchange.head.take();
+                self.refuse(slot, refusal, head.as_ref().map_or(&[], |head| head.filled()));
                 self.settle(slot, Step::Again)
             }
         }
@@ -340,7 +349,9 @@ impl Worker {
             Outcome::Ready(Response::page(Status::NOT_IMPLEMENTED))
         } else {
             match files::decode(request.path(), Dotfiles::Served, &mut self.path) {
-                Err(_) => Outcome::Ready(Response::page(Status::BAD_REQUEST)),
+                Err(error) => Outcome::Ready(Response::page(
+                    Status::from_code(error.status()).unwrap_or(Status::BAD_REQUEST),
+                )),
                 Ok(path) => match router.find(request, path) {
                     None => Outcome::Ready(Response::page(Status::NOT_FOUND)),
                     Some((target, matched)) => {
@@ -449,11 +460,12 @@ impl Worker {
         Step::Again
     }
 
-    /// Answers bytes that are not a request we accept, and ends the connection.
+    /// Answers `bytes`, which are not a request we accept, and ends the connection.
     fn refuse(&mut self, slot: &mut Slot, refusal: Refusal, bytes: &[u8]) {
         self.metrics.count_refusal(refusal.index());
         let date = self.date.line(self.now.unix_seconds);
-        self.outgoing.render(|out| http1::write_refusal(out, refusal, date));
+        let with_body = !bytes.trim_ascii_start().starts_with(b"HEAD ");
+        self.outgoing.render(|out| http1::write_refusal(out, refusal, date, with_body));
         self.count_response(refusal.status().code());
         slot.requests = slot.requests.wrapping_add(1);
         slot.flags.close = true;

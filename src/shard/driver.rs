@@ -259,6 +259,15 @@ impl Driver {
             worker.metrics.panics.add(1);
             Step::Close
         });
+        // What a turn collected never outlives it: the next connection would send it to its own client.
+        let step = if worker.outgoing.is_empty() {
+            step
+        } else {
+            debug_assert!(false, "a turn ended with bytes that were neither sent nor kept");
+            worker.outgoing.discard();
+            worker.metrics.panics.add(1);
+            Step::Close
+        };
         let is_idle = slot.stage == Stage::Idle;
         if !slot.flags.admin && was_idle != is_idle {
             if is_idle {

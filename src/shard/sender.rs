@@ -188,10 +188,12 @@ impl Worker {
         Step::Close
     }
 
-    /// Everything was sent and the connection shall end: at once if the peer has nothing in flight that we
-    /// would leave unread, after lingering otherwise.
+    /// Everything was handed to the kernel and the connection shall end: at once if the peer has all of it and
+    /// nothing in flight that we would leave unread, after lingering otherwise. To what comes later a closed socket
+    /// answers with a reset, which would destroy the response that is still under way (RFC 9112 9.6).
     pub(super) fn end(&mut self, slot: &mut Slot) -> Step {
-        if !slot.flags.linger && !slot.flags.readable {
+        let delivered = || matches!(socket::unacknowledged_bytes(slot.socket.as_fd()), Ok(0));
+        if !slot.flags.linger && !slot.flags.readable && delivered() {
             return Step::Close;
         }
         if socket::finish_sending(slot.socket.as_fd()).is_err() {

@@ -20,5 +20,6 @@ pub fn sendfile(
     let mut position =
         libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EOVERFLOW))?;
     // SAFETY: both descriptors are open for the call and the offset lives through it.
-    check_size(unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut position, count) } as libc::c_long)
+    check_size(unsafe { libc::sendfile(socket.as_raw_fd(), file.as_raw_fd(), &raw mut position, count) }
+        as libc::c_long)
 }

@@ -233,6 +233,14 @@ pub fn finish_sending(socket: BorrowedFd<'_>) -> io::Result<()> {
     Ok(())
 }
 
+/// Bytes sent that the peer has not acknowledged, or over a unix socket not read (`SIOCOUTQ`, tcp(7)).
+pub fn unacknowledged_bytes(socket: BorrowedFd<'_>) -> io::Result<usize> {
+    let mut count: libc::c_int = 0;
+    // SAFETY: this request writes one int, which lives for the call.
+    check(unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut count) })?;
+    Ok(usize::try_from(count).unwrap_or(0))
+}
+
 /// Another descriptor for the same open file (`F_DUPFD_CLOEXEC`).
 pub fn duplicate(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
     fd.try_clone_to_owned()
@@ -365,6 +373,16 @@ mod tests {
         assert!(unix_is_served(&path).unwrap());
         drop(listener);
         assert!(!unix_is_served(&path).unwrap());
+    }
+
+    #[test]
+    fn tells_what_the_peer_has_not_got() {
+        let (one, mut other) = std::os::unix::net::UnixStream::pair().unwrap();
+        assert_eq!(unacknowledged_bytes(one.as_fd()).unwrap(), 0);
+        send(one.as_fd(), b"hello", false).unwrap();
+        assert!(unacknowledged_bytes(one.as_fd()).unwrap() > 0);
+        other.read_exact(&mut [0; 5]).unwrap();
+        assert_eq!(unacknowledged_bytes(one.as_fd()).unwrap(), 0);
     }
 
     #[test]

@@ -5,9 +5,10 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
+    sync::mpsc,
 };
 
-use super::{check, rlimit};
+use super::{check, rlimit, thread};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that must be lockable: the executor refuses to start below.
@@ -70,7 +71,9 @@ struct ProbeOp {
 
 /// Checks io_uring, each operation the executor wants, `openat2` and `RLIMIT_MEMLOCK`.
 ///
-/// Fails with [`ErrorKind::Unsupported`] naming the setting and the remedy. Makes and closes one small ring.
+/// Fails with [`ErrorKind::Unsupported`] naming the setting and the remedy. Makes and closes one small ring, on a
+/// thread that ends before this returns: the kernel winds a ring down later and interrupts the thread that made it
+/// (`EINTR` from whatever that waits for), which must not be one of the host's.
 pub fn preflight() -> Result<()> {
     let memlock = rlimit::memlock().map_err(|error| Error::io("cannot read RLIMIT_MEMLOCK", &error))?;
     if memlock.soft < MEMLOCK_MIN_BYTES {
@@ -80,6 +83,28 @@ pub fn preflight() -> Result<()> {
             memlock.soft
         )));
     }
+    let (sender, receiver) = mpsc::channel();
+    let prober = thread::spawn("webserver-probe", move || {
+        // The receiver waits below, so there is one.
+        let _ = sender.send(probe());
+    })
+    .map_err(|error| Error::io("cannot start a thread", &error))?;
+    let result = receiver.recv();
+    // It sent its result or, by a bug, panicked: both are in `result`.
+    let _ = prober.join();
+    result
+        .map_err(|_| Error::new(ErrorKind::Panic, "the io_uring probe ended early: a bug in webserver"))??;
+    if !super::open::openat2_supported() {
+        return Err(unsupported(
+            "openat2(2) is refused: Linux 5.6 or newer is needed, and a seccomp profile must allow it"
+                .to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// Makes a ring and asks it for each operation.
+fn probe() -> Result<()> {
     let ring = setup().map_err(|error| refused(&error))?;
     let missing = missing_operations(&ring).map_err(|error| {
         Error::sys(
@@ -94,12 +119,6 @@ pub fn preflight() -> Result<()> {
             "this kernel's io_uring lacks {}: Linux 5.8 or newer is needed",
             missing.join(", ")
         )));
-    }
-    if !super::open::openat2_supported() {
-        return Err(unsupported(
-            "openat2(2) is refused: Linux 5.6 or newer is needed, and a seccomp profile must allow it"
-                .to_owned(),
-        ));
     }
     Ok(())
 }

@@ -81,6 +81,13 @@ impl TestServer {
     pub fn await_metric(&self, series: &str, wanted: u64) {
         wait_until(&format!("{series} to reach {wanted}"), || self.metric(series) >= wanted);
     }
+
+    /// Waits until no connection is left: neither with a request nor without.
+    pub fn await_no_connections(&self) {
+        wait_until("the last connection to leave", || {
+            self.metric("webserver_connections_active") + self.metric("webserver_connections_idle") == 0
+        });
+    }
 }
 
 /// Waits for something that an event elsewhere will make true.
@@ -126,6 +133,12 @@ impl Client {
     /// No more will be sent.
     pub fn finish(&mut self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Sends a request that is not HEAD and waits for its response.
+    pub fn ask(&mut self, request: impl AsRef<[u8]>) -> Response {
+        self.send(request);
+        self.response()
     }
 
     /// The next response to a request that was not HEAD.
@@ -185,16 +198,33 @@ impl Client {
         assert!(rest.is_empty(), "unexpected {:?}", String::from_utf8_lossy(&rest));
     }
 
+    /// Waits for the peer to end the stream in order: fails when it sends something first, or resets.
+    pub fn expect_finish(&mut self) {
+        assert!(self.received.is_empty(), "unexpected {:?}", String::from_utf8_lossy(&self.received));
+        let mut buffer = [0; 256];
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => panic!("unexpected {:?}", String::from_utf8_lossy(&buffer[..count])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("not closed in order: {error}"),
+            }
+        }
+    }
+
     /// Receives once; 0 when the peer closed or reset.
     pub fn receive(&mut self) -> usize {
         let mut buffer = [0; 16 << 10];
-        match self.stream.read(&mut buffer) {
-            Ok(count) => {
-                self.received.extend_from_slice(&buffer[..count]);
-                count
+        loop {
+            match self.stream.read(&mut buffer) {
+                Ok(count) => {
+                    self.received.extend_from_slice(&buffer[..count]);
+                    return count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionReset => return 0,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => panic!("receive: {error}"),
             }
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => 0,
-            Err(error) => panic!("receive: {error}"),
         }
     }
 }
@@ -212,6 +242,16 @@ impl Response {
     pub fn field(&self, name: &str) -> Option<&str> {
         self.fields.iter().find(|(field, _)| field == name).map(|(_, value)| value.as_str())
     }
+}
+
+/// Bytes that are the same each time and never repeat in a way that would hide a shift.
+pub fn content(length: usize) -> Vec<u8> {
+    let mut state = 1u32;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 24) as u8
+    };
+    (0..length).map(|_| next()).collect()
 }
 
 pub fn find(bytes: &[u8], wanted: &[u8]) -> Option<usize> {

@@ -4,5 +4,10 @@
 //! sleeps for a fixed time: an event is awaited, with a deadline that only a defect reaches.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
 
+mod connections;
+mod deadlines;
 mod harness;
+mod http1;
+mod limits;
+mod refusals;
 mod smoke;
