@@ -2,6 +2,7 @@
 //! nothing of it stays: glommio 0.9 leaks an eventfd an executor (its issue 448) and detaches a thread.
 
 use std::{
+    ffi::{CStr, CString},
     future::Future,
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -11,7 +12,10 @@ use glommio::{LocalExecutor, LocalExecutorBuilder, Placement};
 
 use crate::{
     error::{Error, ErrorKind, Result},
-    sys::descriptors::{self, Census, Leaked},
+    sys::{
+        descriptors::{self, Census, Leaked},
+        thread,
+    },
 };
 
 /// Memory registered with io_uring by each executor, bytes; glommio's default is 10 MB.
@@ -21,7 +25,11 @@ const RING_DEPTH: usize = 128;
 /// How long to wait for the executor's helper thread, which has nothing to do, to notice that it is over.
 const HELPER_EXIT: Duration = Duration::from_secs(2);
 
-/// Making an executor compares the process's descriptors and threads before and after: one at a time.
+/// What the helper thread is called: by its name it is known from threads that others start meanwhile.
+const HELPER_NAME: &CStr = c"webserver/idle";
+
+/// Making an executor compares the process's descriptors and threads before and after: one at a time, and none closes
+/// its eventfd meanwhile, whose number another would get.
 static MAKING: Mutex<()> = Mutex::new(());
 
 /// An executor for the thread that made it.
@@ -38,6 +46,16 @@ impl Executor {
     /// Allocates [`IO_MEMORY_BYTES`], three rings, an eventfd, and a helper thread that stays idle.
     pub fn new() -> Result<Self> {
         let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
+        let own_name = thread::current_name().and_then(|name| CString::new(name).ok());
+        thread::set_current_name(HELPER_NAME);
+        let made = Executor::make();
+        if let Some(name) = own_name {
+            thread::set_current_name(&name);
+        }
+        made
+    }
+
+    fn make() -> Result<Self> {
         let before = Census::take();
         let inner = LocalExecutorBuilder::new(Placement::Unbound)
             .io_memory(IO_MEMORY_BYTES)
@@ -71,6 +89,7 @@ impl Executor {
         }
         match self.eventfd {
             Some(leaked) => {
+                let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
                 leaked.close();
                 0
             }

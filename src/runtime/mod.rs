@@ -21,6 +21,7 @@ use std::{
     future::Future,
     rc::Rc,
     task::Waker,
+    time::Duration,
 };
 
 /// What the tasks of one shard share with its driver: how many there are, and how to wake the driver.
@@ -87,6 +88,11 @@ pub async fn yield_now() {
         std::task::Poll::Pending
     })
     .await;
+}
+
+/// Waits for at least `duration`; a little longer when the executor is busy. Costs an allocation, no descriptor.
+pub async fn sleep(duration: Duration) {
+    glommio::timer::sleep(duration).await;
 }
 
 /// Counts a task from before its first poll until its future is dropped.

@@ -23,7 +23,7 @@ impl Parking {
     /// Waits until `epoll` has something to report or a task called [`Local::wake_driver`].
     ///
     /// Costs a `dup`, a `close` and a submission when the poll has to be armed: about 8 µs. Fails with
-    /// `EMFILE` when no descriptor is left for the duplicate; the caller then polls without sleeping.
+    /// `EMFILE` when no descriptor is left for the duplicate; the caller then looks again after a while.
     pub async fn park(&self, epoll: BorrowedFd<'_>, local: &Rc<Local>) -> io::Result<()> {
         if local.is_woken() {
             super::yield_now().await;

@@ -33,7 +33,7 @@ const MAILBOX_MAX: usize = 256;
 
 pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
     let settings = config.resolve(&Server::host(options.binary))?;
-    uring::preflight()?;
+    preflight()?;
     if settings.memory.raise_nofile {
         rlimit::raise_nofile()
             .map_err(|error| Error::io("cannot raise RLIMIT_NOFILE to its hard limit", &error))?;
@@ -117,6 +117,15 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
         writer: Mutex::new(writer),
         stopped: AtomicBool::new(false),
         pid: std::process::id(),
+    })
+}
+
+/// [`uring::preflight`] on a thread of its own, for the reason told there.
+fn preflight() -> Result<()> {
+    let probe = thread::spawn("webserver/probe", uring::preflight)
+        .map_err(|error| Error::io("cannot start a thread", &error))?;
+    probe.join().unwrap_or_else(|_| {
+        Err(Error::new(ErrorKind::Panic, "the check of io_uring failed: a bug in webserver"))
     })
 }
 

@@ -118,9 +118,13 @@ impl Server {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] naming the key when something differs that cannot change while running; whatever
-    /// the configuration or its folders are refused for; [`ErrorKind::State`] after a stop.
+    /// the configuration or its folders are refused for; [`ErrorKind::State`] in a drain and after a stop.
     pub fn reload(&self, config: &Config) -> Result<()> {
         self.usable()?;
+        if self.health.is_draining() {
+            // A shard that has answered what it had is gone and would not say that it took the configuration.
+            return Err(Error::new(ErrorKind::State, "the server is draining"));
+        }
         let settings = config.resolve(&Server::host(self.options.binary))?;
         let mut current = lock(&self.settings);
         unchanged(&current.settings, &settings)?;

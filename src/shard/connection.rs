@@ -156,9 +156,13 @@ impl Worker {
         self.keep_rest(slot, step, &input.filled()[used..])
     }
 
-    /// Nothing came. A connection that has answered its requests gives back what it held.
+    /// Nothing came. A connection that has answered its requests gives back what it held. In a drain it ends: the
+    /// drain may have begun after the last head said that the connection stays.
     fn rest(&mut self, slot: &mut Slot) -> Step {
         if slot.stage == Stage::Idle {
+            if self.draining {
+                return Step::Close;
+            }
             self.release(slot);
         }
         Step::Wait

@@ -26,7 +26,7 @@ use super::{
     token, watch,
 };
 use crate::{
-    runtime::{Local, Mailbox, Parking, yield_now},
+    runtime::{self, Local, Mailbox, Parking, yield_now},
     sys::{
         epoll::{self, Epoll, Event},
         event::{EventFd, TimerFd},
@@ -45,6 +45,8 @@ const EVENTS_MAX: usize = 256;
 const REACTOR_NANOS: u64 = 1_000_000;
 /// How often caches, logs and figures are seen to while there is something to see to.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
+/// How long the shard sleeps where it cannot wait, for want of a descriptor.
+const WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(1);
 /// How long a connection that has not sent anything may take when the server drains.
 const DRAIN_FRESH: Duration = Duration::from_secs(1);
 
@@ -179,8 +181,12 @@ impl Driver {
             self.finished.raise();
         }
         if self.parking.park(self.epoll.as_fd(), &self.local).await.is_err() {
-            // No descriptor for the park: poll, without sleeping, until one is free again.
-            yield_now().await;
+            // No descriptor for the park: look again soon, until one is free.
+            if sleep {
+                runtime::sleep(WITHOUT_DESCRIPTOR).await;
+            } else {
+                yield_now().await;
+            }
         }
     }
 

@@ -47,6 +47,16 @@ impl Listening {
     }
 }
 
+/// What came of taking a connection without a descriptor for it.
+enum Shedding {
+    /// It was answered and closed; there may be another.
+    Told,
+    /// None was waiting.
+    NobodyThere,
+    /// Somebody else took the spare descriptor.
+    Failed,
+}
+
 impl Driver {
     /// Takes what waits at a listener, up to a turn's share; the epoll set reports it again if there is more.
     pub(super) fn accept(&mut self, index: usize) {
@@ -57,12 +67,14 @@ impl Driver {
                 Ok((socket, peer)) => self.admit(socket, peer, admin),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return,
-                    Some(libc::EMFILE | libc::ENFILE) => {
-                        if !self.shed_without_descriptor(index) {
+                    Some(libc::EMFILE | libc::ENFILE) => match self.shed_without_descriptor(index) {
+                        Shedding::Told => {}
+                        Shedding::NobodyThere => return,
+                        Shedding::Failed => {
                             self.pause(index);
                             return;
                         }
-                    }
+                    },
                     Some(libc::ENOBUFS | libc::ENOMEM) => {
                         self.worker.metrics.accept_errors.add(1);
                         self.pause(index);
@@ -117,26 +129,30 @@ impl Driver {
         }
     }
 
-    /// No descriptor is left: gives up the spare one to take a connection, tells it, closes it. False when even
-    /// that failed.
-    fn shed_without_descriptor(&mut self, index: usize) -> bool {
-        self.worker.metrics.descriptor_exhaustion.add(1);
+    /// No descriptor is left: gives up the spare one to take a connection, tells it, closes it. The kernel asks for
+    /// a descriptor before it looks into the queue, so there may be nobody to be told.
+    fn shed_without_descriptor(&mut self, index: usize) -> Shedding {
         if self.spare.take().is_none() {
+            self.worker.metrics.descriptor_exhaustion.add(1);
             self.spare = socket::spare_descriptor().ok();
-            return false;
+            return Shedding::Failed;
         }
-        let Some(Some(listening)) = self.listeners.get(index) else { return false };
-        let taken = socket::accept(listening.socket.as_fd());
-        let done = match taken {
+        let Some(Some(listening)) = self.listeners.get(index) else { return Shedding::Failed };
+        let shedding = match socket::accept(listening.socket.as_fd()) {
             Ok((socket, _)) => {
+                self.worker.metrics.descriptor_exhaustion.add(1);
                 self.worker.metrics.count_shed(Shed::Descriptors);
                 let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
-                true
+                Shedding::Told
             }
-            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Shedding::NobodyThere,
+            Err(_) => {
+                self.worker.metrics.descriptor_exhaustion.add(1);
+                Shedding::Failed
+            }
         };
         self.spare = socket::spare_descriptor().ok();
-        done && self.spare.is_some()
+        if self.spare.is_some() { shedding } else { Shedding::Failed }
     }
 
     /// Stops looking at a listener for a moment; its queue holds what comes.

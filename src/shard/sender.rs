@@ -57,8 +57,7 @@ impl Worker {
             self.finish_file(slot);
         }
         slot.stage = Stage::Idle;
-        // A drain may have begun after the head said that the connection stays.
-        if slot.flags.close || self.draining {
+        if slot.flags.close {
             return self.end(slot);
         }
         slot.deadline = self.deadlines.idle(self.now);

@@ -9,7 +9,8 @@ use std::{
     },
 };
 
-/// The process's eventfds and threads at one moment.
+/// The process's blocking eventfds and threads at one moment. Ours do not block (`sys::event`), glommio's do: so
+/// those that other shards open and close meanwhile are not taken for its.
 #[derive(Debug)]
 pub struct Census {
     eventfds: BTreeSet<RawFd>,
@@ -76,11 +77,19 @@ fn event_descriptors() -> io::Result<BTreeSet<RawFd>> {
         let entry = entry?;
         let Some(number) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
         // A descriptor may be gone by now; that is not an error.
-        if fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]") {
+        let is_eventfd =
+            fs::read_link(entry.path()).is_ok_and(|link| link.as_os_str() == "anon_inode:[eventfd]");
+        if is_eventfd && blocks(number) {
             found.insert(number);
         }
     }
     Ok(found)
+}
+
+fn blocks(fd: RawFd) -> bool {
+    // SAFETY: takes integers only; a descriptor that is gone is an error return.
+    let flags = unsafe { libc::fcntl(fd, libc::F_GETFL) };
+    flags >= 0 && flags & libc::O_NONBLOCK == 0
 }
 
 fn threads() -> io::Result<BTreeSet<u32>> {

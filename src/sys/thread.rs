@@ -1,6 +1,7 @@
 //! Threads of ours: named, with every signal blocked that is the host's business.
 
 use std::{
+    ffi::CStr,
     io,
     mem::MaybeUninit,
     os::unix::thread::JoinHandleExt,
@@ -13,13 +14,14 @@ const FAULTS: [libc::c_int; 5] = [libc::SIGSEGV, libc::SIGBUS, libc::SIGFPE, lib
 /// Starts a thread whose first act is to block all signals but the faults. Threads it starts inherit that.
 ///
 /// `name` is cut to 15 bytes by the kernel (pthread_setname_np(3)).
-pub fn spawn<F>(name: &str, body: F) -> io::Result<JoinHandle<()>>
+pub fn spawn<F, T>(name: &str, body: F) -> io::Result<JoinHandle<T>>
 where
-    F: FnOnce() + Send + 'static,
+    F: FnOnce() -> T + Send + 'static,
+    T: Send + 'static,
 {
     thread::Builder::new().name(name.to_owned()).spawn(move || {
         block_signals();
-        body();
+        body()
     })
 }
 
@@ -50,6 +52,12 @@ pub fn is_current(thread: &JoinHandle<()>) -> bool {
     // SAFETY: has no preconditions.
     let own = unsafe { libc::pthread_self() };
     thread.as_pthread_t() == own
+}
+
+/// Gives the calling thread another name, of at most 15 bytes, which threads it starts inherit (prctl(2)).
+pub fn set_current_name(name: &CStr) {
+    // SAFETY: the string ends in a NUL and lives for the call, which copies it.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
 }
 
 /// Whether the calling process is still the one that `pid` was read in: false in a child after `fork`.

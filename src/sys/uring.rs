@@ -5,10 +5,9 @@ use std::{
     io,
     mem::MaybeUninit,
     os::fd::{AsRawFd, FromRawFd, OwnedFd},
-    sync::mpsc,
 };
 
-use super::{check, rlimit, thread};
+use super::{check, rlimit};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Bytes that must be lockable: the executor refuses to start below.
@@ -71,9 +70,9 @@ struct ProbeOp {
 
 /// Checks io_uring, each operation the executor wants, `openat2` and `RLIMIT_MEMLOCK`.
 ///
-/// Fails with [`ErrorKind::Unsupported`] naming the setting and the remedy. Makes and closes one small ring, on a
-/// thread that ends before this returns: the kernel winds a ring down later and interrupts the thread that made it
-/// (`EINTR` from whatever that waits for), which must not be one of the host's.
+/// Fails with [`ErrorKind::Unsupported`] naming the setting and the remedy. Makes and closes one small ring. To be
+/// called on a thread that ends soon after: the kernel winds a ring down later and interrupts the thread that made it
+/// once more (`EINTR` from whatever it waits for then), which must not be one of the host's.
 pub fn preflight() -> Result<()> {
     let memlock = rlimit::memlock().map_err(|error| Error::io("cannot read RLIMIT_MEMLOCK", &error))?;
     if memlock.soft < MEMLOCK_MIN_BYTES {
@@ -83,17 +82,7 @@ pub fn preflight() -> Result<()> {
             memlock.soft
         )));
     }
-    let (sender, receiver) = mpsc::channel();
-    let prober = thread::spawn("webserver-probe", move || {
-        // The receiver waits below, so there is one.
-        let _ = sender.send(probe());
-    })
-    .map_err(|error| Error::io("cannot start a thread", &error))?;
-    let result = receiver.recv();
-    // It sent its result or, by a bug, panicked: both are in `result`.
-    let _ = prober.join();
-    result
-        .map_err(|_| Error::new(ErrorKind::Panic, "the io_uring probe ended early: a bug in webserver"))??;
+    probe()?;
     if !super::open::openat2_supported() {
         return Err(unsupported(
             "openat2(2) is refused: Linux 5.6 or newer is needed, and a seccomp profile must allow it"
@@ -106,6 +95,7 @@ pub fn preflight() -> Result<()> {
 /// Makes a ring and asks it for each operation.
 fn probe() -> Result<()> {
     let ring = setup().map_err(|error| refused(&error))?;
+    enter(&ring).map_err(|error| refused(&error))?;
     let missing = missing_operations(&ring).map_err(|error| {
         Error::sys(
             ErrorKind::Unsupported,
@@ -139,7 +129,7 @@ fn refused(error: &io::Error) -> Error {
         }
         Some(libc::ENOMEM) => "not enough lockable memory: raise RLIMIT_MEMLOCK (ulimit -l)",
         Some(libc::EMFILE | libc::ENFILE) => "no descriptor left: raise RLIMIT_NOFILE (ulimit -n)",
-        _ => "io_uring_setup(2) failed",
+        _ => "io_uring_setup(2) or io_uring_enter(2) failed",
     };
     Error::sys(ErrorKind::Unsupported, remedy, error)
 }
@@ -151,6 +141,15 @@ fn setup() -> io::Result<OwnedFd> {
     let fd = check(libc::c_int::try_from(fd).unwrap_or(-1))?;
     // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Enters the ring with nothing to do: a seccomp profile may allow its setup and refuse its use.
+fn enter(ring: &OwnedFd) -> io::Result<()> {
+    let none = std::ptr::null::<u8>();
+    // SAFETY: nothing is submitted or waited for, and no signal mask is passed.
+    let result = unsafe { libc::syscall(libc::SYS_io_uring_enter, ring.as_raw_fd(), 0, 0, 0, none, 0_usize) };
+    check(libc::c_int::try_from(result).unwrap_or(-1))?;
+    Ok(())
 }
 
 fn missing_operations(ring: &OwnedFd) -> io::Result<Vec<&'static str>> {

@@ -66,6 +66,11 @@ impl TestServer {
         client.response()
     }
 
+    /// One request with more header fields, each line ended, on a connection of its own.
+    pub fn request(&self, method: &str, target: &str, fields: &str) -> Response {
+        self.connect().request(method, target, fields)
+    }
+
     pub fn write(&self, path: &str, content: &[u8]) {
         write(self.folder.path(), path, content);
     }
@@ -90,6 +95,13 @@ impl TestServer {
     }
 }
 
+/// Starts a server from a complete configuration, or says why not.
+pub fn try_start(text: &str) -> webserver::Result<Server> {
+    let mut config = Config::new();
+    config.load_yaml(text)?;
+    Server::start(&config)
+}
+
 /// Waits for something that an event elsewhere will make true.
 pub fn wait_until(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
@@ -112,13 +124,18 @@ pub struct Client {
     pub received: Vec<u8>,
 }
 
-impl Client {
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+impl From<TcpStream> for Client {
+    fn from(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.set_write_timeout(Some(PATIENCE)).unwrap();
         stream.set_nodelay(true).unwrap();
         Client { stream, received: Vec::new() }
+    }
+}
+
+impl Client {
+    pub fn connect(address: SocketAddr) -> Self {
+        Client::from(TcpStream::connect(address).unwrap())
     }
 
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
@@ -128,6 +145,13 @@ impl Client {
     /// Sends what the peer may refuse to take because it closed.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())
+    }
+
+    /// One request without a body and its response; `fields` are more header fields, each line ended.
+    pub fn request(&mut self, method: &str, target: &str, fields: &str) -> Response {
+        let host = if fields.starts_with("Host:") { "" } else { "Host: test\r\n" };
+        self.send(format!("{method} {target} HTTP/1.1\r\n{host}{fields}\r\n"));
+        self.read_response(method == "HEAD")
     }
 
     /// No more will be sent.

@@ -4,10 +4,17 @@
 //! sleeps for a fixed time: an event is awaited, with a deadline that only a defect reaches.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
 
+mod bodies;
 mod connections;
 mod deadlines;
+mod files;
 mod harness;
 mod http1;
+mod kernel;
+mod lifecycle;
 mod limits;
 mod refusals;
+mod routes;
 mod smoke;
+mod sockets;
+mod system;

@@ -1,0 +1,116 @@
+//! A hot request allocates nothing: neither on its shard nor anywhere else in the process.
+//!
+//! One test, because the counter is the whole process's and another would be counted with it.
+#![allow(clippy::unwrap_used, missing_docs)]
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::TcpStream,
+    time::Duration,
+};
+
+use webserver::{Server, config::Config, memory::heap::CountingAllocator, metrics::heap};
+
+#[global_allocator]
+static ALLOCATOR: CountingAllocator = CountingAllocator;
+
+/// Until caches hold the file, buffers have grown to their size and idle threads have gone to sleep.
+const WARM_UP: usize = 200;
+const REQUESTS: usize = 1000;
+
+/// A client that allocates nothing after it was made.
+struct Client {
+    stream: TcpStream,
+    request: Vec<u8>,
+    response: [u8; 8192],
+    /// Length of one whole response, learnt from the first.
+    length: usize,
+}
+
+impl Client {
+    fn new(port: u16, target: &str, fields: &str, pipelined: usize) -> Self {
+        let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n").repeat(pipelined).into_bytes();
+        Client { stream, request, response: [0; 8192], length: 0 }
+    }
+
+    /// Learns how long a response is: what one request that closes its connection gets, without that field.
+    fn learn(mut self, port: u16, status: &str, pipelined: usize) -> Self {
+        let one = self.request.len() / pipelined;
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        let mut request = self.request[..one - 2].to_vec();
+        request.extend_from_slice(b"Connection: close\r\n\r\n");
+        stream.write_all(&request).unwrap();
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).unwrap();
+        assert!(response.starts_with(status.as_bytes()), "{}", String::from_utf8_lossy(&response));
+        self.length = (response.len() - "Connection: close\r\n".len()) * pipelined;
+        self
+    }
+
+    fn ask(&mut self) {
+        self.stream.write_all(&self.request).unwrap();
+        let mut received = 0;
+        while received < self.length {
+            let count = self.stream.read(&mut self.response[received..]).unwrap();
+            assert!(count > 0);
+            received += count;
+        }
+        assert_eq!(received, self.length);
+        assert_eq!(&self.response[..9], b"HTTP/1.1 ");
+    }
+}
+
+#[test]
+fn a_hot_request_allocates_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("13"), "Hello, world!").unwrap();
+    fs::write(folder.path().join("1k"), vec![b'x'; 1024]).unwrap();
+    fs::write(folder.path().join("index.html"), "index").unwrap();
+    let mut config = Config::new();
+    // Looking at a file again after `valid` opens it, which allocates: not what is measured here.
+    let text =
+        "shards: 1\nlisten: [\"127.0.0.1:0\"]\nmemory: { open_file_cache: { entries: 100, valid: 1h } }";
+    config.load_yaml(text).unwrap();
+    config.set_root(folder.path()).unwrap();
+    let server = Server::start(&config).unwrap();
+    let port = server.port(None).unwrap();
+    let cases = [
+        ("13 bytes", "/13", "", "HTTP/1.1 200", 1),
+        ("1 KB", "/1k", "", "HTTP/1.1 200", 1),
+        ("a folder's index", "/", "", "HTTP/1.1 200", 1),
+        ("with an escape and a query", "/%31%33?query", "", "HTTP/1.1 200", 1),
+        ("with a browser's fields", "/13", BROWSER, "HTTP/1.1 200", 1),
+        ("not modified", "/13", "If-None-Match: *\r\n", "HTTP/1.1 304", 1),
+        ("four at once", "/13", "", "HTTP/1.1 200", 4),
+    ];
+    let before = heap::figures().unwrap().allocations;
+    drop(std::hint::black_box(Box::new(1_u8)));
+    assert_eq!(
+        heap::figures().unwrap().allocations,
+        before + 1,
+        "the process is quiet and the counter counts"
+    );
+    for (what, target, fields, status, pipelined) in cases {
+        let mut client = Client::new(port, target, fields, pipelined).learn(port, status, pipelined);
+        for _ in 0..WARM_UP {
+            client.ask();
+        }
+        let before = heap::figures().unwrap().allocations;
+        for _ in 0..REQUESTS {
+            client.ask();
+        }
+        let made = heap::figures().unwrap().allocations - before;
+        assert_eq!(made, 0, "{what}: allocations in {REQUESTS} requests");
+    }
+    server.stop(Duration::from_secs(20)).unwrap();
+}
+
+const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
+Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.5\r\n\
+Accept-Encoding: gzip, deflate, br, zstd\r\nConnection: keep-alive\r\nUpgrade-Insecure-Requests: 1\r\n\
+Sec-Fetch-Dest: document\r\nSec-Fetch-Mode: navigate\r\nSec-Fetch-Site: none\r\nPriority: u=0, i\r\n";

@@ -1,0 +1,575 @@
+//! From start to stop: whatever clients do a server ends in time and leaves nothing behind; a drain loses nothing, a
+//! reload changes everything at once or nothing at all.
+
+use std::{
+    fs,
+    io::{ErrorKind as Io, Read, Write},
+    net::{SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
+    time::{Duration, Instant},
+};
+
+use webserver::{ErrorKind, Server, config::Config, server::State};
+
+use crate::{
+    harness::{Client, PATIENCE, TestServer, wait_until},
+    system::{
+        assert_left_nothing, assert_same, bound_receive_buffer, census, disk_folder, fork_and_wait, in_child,
+        own_address, pattern, write_cold,
+    },
+};
+
+/// More than sockets take in advance, so a download of it is in progress until it is read.
+const LARGE_BYTES: usize = 16 << 20;
+
+/// Time to drain in tests where something cannot be drained.
+const SHORT: Duration = Duration::from_millis(100);
+/// Longer than a stop can take if nothing hangs, however busy the machine is.
+const STOP_MAX: Duration = Duration::from_secs(10);
+
+fn served() -> TestServer {
+    served_with("")
+}
+
+/// A server of a small and a large file, on an address of its own: its port is nobody else's after it.
+fn served_with(yaml: &str) -> TestServer {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), "a").unwrap();
+    fs::write(folder.path().join("large"), &pattern()[..LARGE_BYTES]).unwrap();
+    let (address, root) = (own_address(), folder.path().display());
+    let text = format!("shards: 1\nlisten: [\"{address}:0\"]\nroutes: [{{ root: {root} }}]\n{yaml}\n");
+    let mut server = TestServer::from_yaml(&text, folder);
+    server.address.set_ip(address.into());
+    server
+}
+
+fn idle(server: &TestServer) -> Client {
+    let mut client = server.connect();
+    assert_eq!(client.request("GET", "/a", "").body, b"a");
+    client
+}
+
+/// A client that has asked for a file and reads no more of it than its head.
+fn stalled(server: &TestServer, name: &str) -> Client {
+    let mut client = server.connect();
+    bound_receive_buffer(&client.stream);
+    client.send(format!("GET /{name} HTTP/1.1\r\nHost: test\r\n\r\n"));
+    assert_eq!(client.head_response().status, 200);
+    client
+}
+
+/// A client that has asked very often and reads nothing.
+fn pipelined(server: &TestServer) -> Client {
+    let mut client = server.connect();
+    bound_receive_buffer(&client.stream);
+    client.stream.set_nonblocking(true).unwrap();
+    let requests =
+        "GET /large HTTP/1.1\r\nHost: test\r\n\r\nGET /a HTTP/1.1\r\nHost: test\r\n\r\n".repeat(1000);
+    let mut sent = 0;
+    while sent < requests.len() {
+        match client.stream.write(&requests.as_bytes()[sent..]) {
+            Ok(count) => sent += count,
+            Err(error) if error.kind() == Io::WouldBlock => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+    client.stream.set_nonblocking(false).unwrap();
+    client
+}
+
+/// A client that has sent a part of a request.
+fn half_sent(server: &TestServer, part: &str) -> Client {
+    let received = server.metric("webserver_bytes_received_total");
+    let mut client = server.connect();
+    client.send(part);
+    server.await_metric("webserver_bytes_received_total", received + part.len() as u64);
+    client
+}
+
+const HALF_HEAD: &str = "GET /a HTTP/1.1\r\nHo";
+const HALF_BODY: &str = "GET /a HTTP/1.1\r\nHost: test\r\nContent-Length: 10\r\n\r\n12345";
+
+/// Stops and checks that it took no longer than it may.
+fn stop_in_time(server: &TestServer, timeout: Duration) {
+    let begun = Instant::now();
+    server.server.stop(timeout).unwrap();
+    assert!(begun.elapsed() < timeout + STOP_MAX, "{:?}", begun.elapsed());
+    assert_eq!(server.server.stats().state, State::Stopped);
+    await_refusal(server.address);
+}
+
+/// Waits until nobody listens: a process that another test starts has our sockets until it runs its program.
+fn await_refusal(address: SocketAddr) {
+    wait_until("connections to be refused", || TcpStream::connect(address).is_err());
+}
+
+#[test]
+fn a_stop_is_in_time_whatever_clients_do_and_leaves_nothing() {
+    in_child("lifecycle::stops");
+}
+
+#[test]
+#[ignore = "run in a process of its own, which counts its descriptors and threads"]
+fn stops() {
+    pattern();
+    drop(served());
+    type Make = fn(&TestServer) -> Client;
+    let kinds: [(&str, Make); 6] = [
+        ("fresh", |server| server.connect()),
+        ("idle", idle),
+        ("half a head", |server| half_sent(server, HALF_HEAD)),
+        ("half a body", |server| half_sent(server, HALF_BODY)),
+        ("stalled", |server| stalled(server, "large")),
+        ("pipelined", pipelined),
+    ];
+    let before = census();
+    for timeout in [Duration::ZERO, SHORT] {
+        for (kind, make) in kinds {
+            let server = served();
+            let clients: Vec<Client> = (0..5).map(|_| make(&server)).collect();
+            stop_in_time(&server, timeout);
+            drop((server, clients));
+            assert_left_nothing(before, &format!("{kind}, {timeout:?}"));
+        }
+        let server = served();
+        let clients: Vec<Client> = kinds.iter().map(|(_, make)| make(&server)).collect();
+        stop_in_time(&server, timeout);
+        assert_eq!(server.metric("webserver_executor_descriptors_left_total"), 0);
+        drop((server, clients));
+        assert_left_nothing(before, &format!("all kinds, {timeout:?}"));
+    }
+}
+
+#[test]
+fn a_stop_in_the_middle_of_cold_downloads_leaves_nothing() {
+    in_child("lifecycle::cold_stops");
+}
+
+#[test]
+#[ignore = "run in a process of its own, which counts its descriptors and threads"]
+fn cold_stops() {
+    drop(served());
+    let before = census();
+    for timeout in [Duration::ZERO, SHORT] {
+        let folder = disk_folder();
+        let path = folder.path().join("cold");
+        if !write_cold(&path, pattern()) {
+            return;
+        }
+        let root = folder.path().display();
+        let text = format!("shards: 2\nlisten: [\"127.0.0.1:0\"]\nroutes: [{{ root: {root} }}]\n");
+        let server = TestServer::from_yaml(&text, folder);
+        let clients: Vec<Client> = (0..40)
+            .map(|number| {
+                let mut client = server.connect();
+                bound_receive_buffer(&client.stream);
+                let first = number * 400_001;
+                client.send(format!("GET /cold HTTP/1.1\r\nHost: test\r\nRange: bytes={first}-\r\n\r\n"));
+                client
+            })
+            .collect();
+        server.await_metric("webserver_cold_reads_total", 20);
+        stop_in_time(&server, timeout);
+        drop((server, clients));
+        assert_left_nothing(before, &format!("a stop within {timeout:?}"));
+    }
+}
+
+#[test]
+fn fifty_servers_one_after_another_leave_nothing() {
+    in_child("lifecycle::fifty");
+}
+
+#[test]
+#[ignore = "run in a process of its own, which counts its descriptors and threads"]
+fn fifty() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), "a").unwrap();
+    let mut config = Config::new();
+    config.load_yaml("shards: 2\nlisten: [\"127.0.0.1:0\"]").unwrap();
+    config.set_root(folder.path()).unwrap();
+    let round = |number: usize| {
+        let server = Server::start(&config).unwrap();
+        let mut client = Client::connect(([127, 0, 0, 1], server.port(None).unwrap()).into());
+        assert_eq!(client.request("GET", "/a", "").body, b"a");
+        match number % 3 {
+            0 => server.stop(PATIENCE).unwrap(),
+            1 => server.stop(Duration::ZERO).unwrap(),
+            _ => drop(server),
+        }
+    };
+    round(0);
+    let before = census();
+    for number in 0..50 {
+        round(number);
+        assert_left_nothing(before, &format!("server {number}"));
+    }
+}
+
+#[test]
+fn many_servers_that_start_and_stop_at_once_leave_nothing() {
+    in_child("lifecycle::at_once");
+}
+
+#[test]
+#[ignore = "run in a process of its own, which counts its descriptors and threads"]
+fn at_once() {
+    drop(served());
+    let before = census();
+    for _ in 0..3 {
+        std::thread::scope(|scope| {
+            for _ in 0..6 {
+                scope.spawn(|| {
+                    let server = TestServer::start("shards: 2", &[("a", b"a")]);
+                    assert_eq!(server.get("/a").body, b"a");
+                    server.server.stop(PATIENCE).unwrap();
+                });
+            }
+        });
+    }
+    assert_left_nothing(before, "the last server");
+}
+
+#[test]
+fn two_servers_in_a_process_know_nothing_of_each_other() {
+    let first = served();
+    let second = TestServer::with_files(&[("a", b"second"), ("b", b"b")]);
+    let mut kept = second.connect();
+    assert_eq!(kept.request("GET", "/a", "").body, b"second");
+    assert_eq!(first.get("/a").body, b"a");
+    assert_eq!(first.get("/b").status, 404);
+    stop_in_time(&first, PATIENCE);
+    assert_eq!(kept.request("GET", "/b", "").body, b"b");
+    assert_eq!(second.get("/a").body, b"second");
+    assert_eq!(second.server.stats().state, State::Running);
+    assert!(second.metric("webserver_requests_total{status=\"200\"}") >= 2);
+}
+
+#[test]
+fn stopping_again_does_nothing_and_nothing_starts_again() {
+    let server = served();
+    server.server.stop(PATIENCE).unwrap();
+    server.server.stop(PATIENCE).unwrap();
+    server.server.stop(Duration::ZERO).unwrap();
+    server.server.drain();
+    assert!(server.server.drained());
+    let mut config = Config::new();
+    config.load_yaml("listen: [\"127.0.0.1:0\"]").unwrap();
+    assert_eq!(server.server.reload(&config).unwrap_err().kind(), ErrorKind::State);
+    assert!(server.server.metrics_text().contains("webserver_requests_total"));
+}
+
+#[test]
+fn two_threads_may_stop_a_server() {
+    let server = served();
+    let _stalled = stalled(&server, "large");
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| server.server.stop(SHORT).unwrap());
+        }
+    });
+    assert_eq!(server.server.stats().state, State::Stopped);
+}
+
+#[test]
+fn a_server_that_is_dropped_is_stopped() {
+    let server = served();
+    let address = server.address;
+    let (mut idle, mut stalled) = (idle(&server), stalled(&server, "large"));
+    drop(server);
+    idle.expect_close();
+    assert!(stalled.rest().len() < LARGE_BYTES);
+    await_refusal(address);
+}
+
+#[test]
+fn a_stop_without_time_cuts_at_once() {
+    let server = served();
+    let mut clients = [stalled(&server, "large"), half_sent(&server, HALF_HEAD), idle(&server)];
+    stop_in_time(&server, Duration::ZERO);
+    assert!(clients.each_mut().iter_mut().all(|client| client.rest().len() < LARGE_BYTES));
+    assert_eq!(server.metric("webserver_responses_cut_total"), 1);
+    assert_eq!(server.metric("webserver_connections_active"), 0);
+    assert_eq!(server.metric("webserver_connections_idle"), 0);
+}
+
+#[test]
+fn a_stop_while_clients_keep_coming_is_in_time() {
+    let server = served();
+    let address = server.address;
+    let (sender, answered) = std::sync::mpsc::channel();
+    let clients: Vec<_> = (0..3)
+        .map(|_| {
+            let sender = sender.clone();
+            std::thread::spawn(move || {
+                while let Ok(mut stream) = TcpStream::connect(address) {
+                    let _ = stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+                    let mut response = Vec::new();
+                    let _ = stream.read_to_end(&mut response);
+                    let _ = sender.send(response.len());
+                }
+            })
+        })
+        .collect();
+    for _ in 0..20 {
+        answered.recv_timeout(PATIENCE).unwrap();
+    }
+    stop_in_time(&server, PATIENCE);
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    assert_eq!(server.metric("webserver_panics_total"), 0);
+}
+
+#[test]
+fn a_drain_lets_downloads_end_and_everybody_else_go() {
+    let server = served_with("admin: { address: \"127.0.0.1:0\" }\nlimits: { body_bytes: 1MB }");
+    let admin = server.server.port(Some("admin")).unwrap();
+    let mut health = Client::connect(([127, 0, 0, 1], admin).into());
+    assert_eq!(health.request("GET", "/healthz", "").status, 200);
+    let mut download = stalled(&server, "large");
+    let mut idle = idle(&server);
+    let mut head = half_sent(&server, HALF_HEAD);
+    let mut body = half_sent(&server, HALF_BODY);
+    let mut fresh = server.connect();
+    let accepted = "webserver_connections_accepted_total";
+    wait_until("all to be accepted", || server.metric(accepted) == 6);
+
+    server.server.drain();
+    idle.expect_close();
+    await_refusal(server.address);
+    assert_eq!(server.server.stats().state, State::Draining);
+    let response = health.request("GET", "/healthz", "");
+    assert_eq!((response.status, response.body.as_slice()), (503, &b"draining\n"[..]));
+
+    // Requests that were begun are answered, and are the last ones.
+    head.send("st: test\r\n\r\n");
+    body.send("67890");
+    for client in [&mut head, &mut body] {
+        let response = client.response();
+        assert_eq!((response.status, response.body.as_slice()), (200, &b"a"[..]));
+        assert_eq!(response.field("connection"), Some("close"));
+        client.expect_close();
+    }
+    // Who never asked for anything is let go after a moment.
+    fresh.expect_close();
+    assert!(!server.server.drained());
+    while download.received.len() < LARGE_BYTES {
+        assert!(download.receive() > 0);
+    }
+    assert_same("download", &download.received, &pattern()[..LARGE_BYTES]);
+    download.received.clear();
+    // It was begun before the drain, so it says nothing about its end: the connection just ends.
+    download.expect_close();
+    drop(health);
+    wait_until("the shards to end", || server.server.drained());
+    server.server.stop(Duration::ZERO).unwrap();
+    assert_eq!(server.metric("webserver_responses_cut_total"), 0);
+}
+
+#[test]
+fn a_drain_answers_what_came_behind_a_download() {
+    let server = served();
+    let received = "webserver_bytes_received_total";
+    let mut client = server.connect();
+    bound_receive_buffer(&client.stream);
+    let requests = "GET /large HTTP/1.1\r\nHost: test\r\n\r\nGET /a HTTP/1.1\r\nHost: test\r\n\r\n";
+    client.send(requests);
+    assert_eq!(client.head_response().status, 200);
+    server.await_metric(received, requests.len() as u64);
+    server.server.drain();
+    await_refusal(server.address);
+    while client.received.len() < LARGE_BYTES {
+        assert!(client.receive() > 0);
+    }
+    assert_same("download", &client.received[..LARGE_BYTES], &pattern()[..LARGE_BYTES]);
+    client.received.drain(..LARGE_BYTES);
+    let response = client.response();
+    assert_eq!((response.body.as_slice(), response.field("connection")), (&b"a"[..], Some("close")));
+    client.expect_close();
+    wait_until("the shard to end", || server.server.drained());
+}
+
+#[test]
+fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
+    let server = served();
+    let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        client.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\n");
+    }
+    server.server.drain();
+    for client in &mut clients {
+        assert_eq!(client.response().body, b"a");
+    }
+    stop_in_time(&server, PATIENCE);
+}
+
+/// A server of two folders `one` and `two`, of which it serves the first, and how to serve another.
+fn reloadable(shards: usize) -> (TestServer, impl Fn(&str, &str) -> Config) {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one", "two"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("a"), name).unwrap();
+    }
+    fs::write(folder.path().join("one/large"), &pattern()[..LARGE_BYTES]).unwrap();
+    let base = folder.path().to_owned();
+    let text = move |name: &str, more: &str| {
+        let head = if more.contains("shards:") { String::new() } else { format!("shards: {shards}\n") };
+        let listen = if more.contains("listen:") { "" } else { "listen: [\"127.0.0.1:0\"]\n" };
+        format!("{head}{listen}routes: [{{ root: {} }}]\n{more}\n", base.join(name).display())
+    };
+    let server = TestServer::from_yaml(&text("one", ""), folder);
+    let configure = move |name: &str, more: &str| {
+        let mut config = Config::new();
+        config.load_yaml(&text(name, more)).unwrap();
+        config
+    };
+    (server, configure)
+}
+
+#[test]
+fn a_reload_changes_what_is_served_and_loses_no_connection() {
+    let (server, configure) = reloadable(2);
+    let mut clients: Vec<Client> = (0..8).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        assert_eq!(client.request("GET", "/a", "").body, b"one");
+    }
+    let mut download = stalled(&server, "large");
+    let mut half = half_sent(&server, HALF_HEAD);
+    server.server.reload(&configure("two", "")).unwrap();
+    for client in &mut clients {
+        wait_until("the other folder", || client.request("GET", "/a", "").body == b"two");
+        assert_eq!(client.request("GET", "/large", "").status, 404);
+    }
+    half.send("st: test\r\n\r\n");
+    assert_eq!(half.response().body, b"two");
+    while download.received.len() < LARGE_BYTES {
+        assert!(download.receive() > 0);
+    }
+    assert_same("download", &download.received, &pattern()[..LARGE_BYTES]);
+    download.received.clear();
+    assert_eq!(download.request("GET", "/a", "").body, b"two");
+    assert_eq!(server.metric("webserver_connections_closed_total"), 0);
+}
+
+#[test]
+fn a_reload_changes_limits_and_timeouts() {
+    let (server, configure) = reloadable(1);
+    let long = format!("X-Long: {}\r\n", "x".repeat(2000));
+    let mut before = server.connect();
+    assert_eq!(before.request("GET", "/a", &long).status, 200);
+    let limits = "limits: { header_bytes: 1KB, requests_per_connection: 2 }\ntimeouts: { idle: 50ms }";
+    server.server.reload(&configure("one", limits)).unwrap();
+    wait_until("the new limits", || server.request("GET", "/a", &long).status == 431);
+    // The new limit counts what came before it.
+    let response = before.request("GET", "/a", "");
+    assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+    before.expect_close();
+    let mut client = server.connect();
+    assert_eq!(client.request("GET", "/a", "").field("connection"), None);
+    client.expect_close();
+    assert!(server.metric("webserver_timeouts_total{kind=\"idle\"}") >= 1);
+    server.server.reload(&configure("one", "")).unwrap();
+    wait_until("the old limits", || server.request("GET", "/a", &long).status == 200);
+}
+
+#[test]
+fn a_reload_that_fails_changes_nothing() {
+    let (server, configure) = reloadable(2);
+    let mut client = server.connect();
+    assert_eq!(client.request("GET", "/a", "").body, b"one");
+    let error = server.server.reload(&configure("missing", "limits: { header_bytes: 1KB }")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+    assert!(error.message().contains("missing"), "{error}");
+    let refused = [
+        ("listen", "listen: [\"127.0.0.2:0\"]"),
+        ("listen", "listen: [\"127.0.0.1:0\", \"127.0.0.2:0\"]"),
+        ("shards", "shards: 3"),
+        ("pin_shards", "pin_shards: true"),
+        ("admin.address", "admin: { address: \"127.0.0.1:0\" }"),
+        ("memory.worker_connections", "memory: { worker_connections: 77 }"),
+        ("memory.raise_nofile", "memory: { raise_nofile: true }"),
+    ];
+    for (key, more) in refused {
+        let error = server.server.reload(&configure("two", more)).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Config, "{key}");
+        assert!(error.message().starts_with(key), "{key}: {error}");
+    }
+    let long = format!("X-Long: {}\r\n", "x".repeat(2000));
+    assert_eq!(client.request("GET", "/a", &long).body, b"one");
+    assert_eq!(server.get("/a").body, b"one");
+    assert_eq!(server.server.settings().limits.header_bytes, 32 << 10);
+}
+
+#[test]
+fn a_reload_during_a_drain_is_refused_and_harmless() {
+    let (server, configure) = reloadable(2);
+    let mut download = stalled(&server, "large");
+    server.server.drain();
+    assert_eq!(server.server.reload(&configure("two", "")).unwrap_err().kind(), ErrorKind::State);
+    while download.received.len() < LARGE_BYTES {
+        assert!(download.receive() > 0);
+    }
+    assert_same("download", &download.received, &pattern()[..LARGE_BYTES]);
+    wait_until("the shards to end", || server.server.drained());
+}
+
+#[test]
+fn many_reloads_under_load_answer_every_request() {
+    let (server, configure) = reloadable(2);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = server.connect();
+                    for _ in 0..500 {
+                        let body = client.request("GET", "/a", "").body;
+                        assert!(body == b"one" || body == b"two");
+                    }
+                })
+            })
+            .collect();
+        let mut number = 0;
+        while !clients.iter().all(std::thread::ScopedJoinHandle::is_finished) {
+            number += 1;
+            server.server.reload(&configure(["one", "two"][number % 2], "")).unwrap();
+        }
+    });
+    assert_eq!(server.metric("webserver_panics_total"), 0);
+}
+
+#[test]
+fn a_start_does_not_interrupt_the_caller_s_next_call() {
+    let (mut stream, _other) = UnixStream::pair().unwrap();
+    stream.set_read_timeout(Some(Duration::from_millis(30))).unwrap();
+    for _ in 0..5 {
+        let server = TestServer::with_files(&[]);
+        let error = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), Io::WouldBlock, "{error}");
+        drop(server);
+        let error = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(error.kind(), Io::WouldBlock, "{error}");
+    }
+}
+
+#[test]
+fn a_fork_cannot_use_its_parent_s_server() {
+    in_child("lifecycle::forked");
+}
+
+#[test]
+#[ignore = "run in a process of its own, which forks"]
+fn forked() {
+    let server = served();
+    let mut client = idle(&server);
+    let mut config = Config::new();
+    config.load_yaml("listen: [\"127.0.0.1:0\"]").unwrap();
+    let answers_forked = fork_and_wait(|| {
+        let stopped = server.server.stop(Duration::ZERO);
+        let reloaded = server.server.reload(&config);
+        let forked =
+            |result: webserver::Result<()>| result.is_err_and(|error| error.kind() == ErrorKind::Forked);
+        forked(stopped) && forked(reloaded)
+    });
+    assert!(answers_forked);
+    assert_eq!(client.request("GET", "/a", "").body, b"a");
+    stop_in_time(&server, PATIENCE);
+}
