@@ -43,7 +43,7 @@ pub struct Executor {
 impl Executor {
     /// Makes the executor. Run `sys::uring::preflight` first: it explains what this would only panic about.
     ///
-    /// Allocates [`IO_MEMORY_BYTES`], three rings, an eventfd, and a helper thread that stays idle.
+    /// Allocates `IO_MEMORY_BYTES`, three rings, an eventfd, and a helper thread that stays idle.
     pub fn new() -> Result<Self> {
         let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         let own_name = thread::current_name().and_then(|name| CString::new(name).ok());

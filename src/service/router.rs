@@ -88,7 +88,7 @@ impl Router {
         Router { hosts: vec![Host { pattern: None, routes: vec![entry] }] }
     }
 
-    /// The route for a path (as [`Call::path`]) and how many of its bytes the route's prefix took.
+    /// The route for a path (as `Call::path`) and how many of its bytes the route's prefix took.
     pub fn find(&self, request: Request<'_>, path: &[u8]) -> Option<(&Target, usize)> {
         let name = request.host().map(host_name).unwrap_or_default();
         self.hosts

@@ -1,7 +1,7 @@
 //! One shard: a thread that owns its sockets, its connections, its caches and its counters, and takes no lock on
 //! a request that it can serve alone.
 //!
-//! [`Driver`] turns readiness into turns of connections, [`Worker`] is what a connection's turn works with.
+//! `Driver` turns readiness into turns of connections, `Worker` is what a connection's turn works with.
 
 mod cold;
 mod connection;
