@@ -445,7 +445,8 @@ impl Worker {
                     None
                 };
                 let exchange = self.exchange(slot);
-                exchange.file = Some(FileBody { file, offset, end: offset + length, cold: None });
+                exchange.file =
+                    Some(FileBody { file, offset, end: offset + length, cold: None, populating: None });
                 exchange.record = Some(Record { status, body_bytes: 0, started_nanos });
                 exchange.head = head;
                 slot.stage = Stage::Sending;

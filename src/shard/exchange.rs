@@ -4,7 +4,7 @@ use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
 
-use super::cold::Cold;
+use super::cold::{Cold, Populating};
 use crate::{files::OpenFile, http1::BodyDecoder, memory::Buffer};
 
 /// State of one connection between the first byte of a request and the last byte of its response.
@@ -48,6 +48,8 @@ pub struct FileBody {
     pub end: u64,
     /// The reader, once the file was found not to be in the page cache.
     pub cold: Option<Rc<Cold>>,
+    /// The step that was asked into the page cache, where no reader was to be had.
+    pub populating: Option<Populating>,
 }
 
 /// A response that is counted when it ends.

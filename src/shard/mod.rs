@@ -49,8 +49,8 @@ use outgoing::Outgoing;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Exchanges kept for reuse.
 const EXCHANGES_MAX: usize = 64;
-/// Readers of cold files at once: each holds up to 768 KB.
-const COLD_READERS_MAX: usize = 32;
+/// Readers of cold files at once: each holds up to 1.5 MB. Beyond them, steps go through the page cache.
+const COLD_READERS_MAX: usize = 16;
 /// What a connection that finds no slot is told.
 const SHED_RESPONSE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -123,7 +123,7 @@ struct Worker {
     admin: Router,
     context: Rc<Context>,
     inbox: Rc<Inbox>,
-    cold_permits: Rc<Permits>,
+    cold_permits: Permits,
     metrics: Arc<ShardMetrics>,
     access_log: Option<AccessLog>,
     limits: http1::Limits,

@@ -10,7 +10,7 @@ use std::{io, os::fd::AsFd, rc::Rc};
 
 use super::{
     Worker,
-    cold::{Cold, Next},
+    cold::{self, Cold, Next},
     connection::{Received, Step},
     exchange::FileBody,
     outgoing,
@@ -124,17 +124,25 @@ impl Worker {
                     Err(error) => return Err(error),
                 },
                 None => {
-                    if open::resident(body.file.fd(), body.offset, step) == Residency::Cold {
+                    let populated = match &body.populating {
+                        None => false,
+                        Some(populating) => match populating.covers(body.offset) {
+                            None => return Ok(Step::Wait),
+                            Some(covered) => covered,
+                        },
+                    };
+                    if !populated && open::resident(body.file.fd(), body.offset, step) == Residency::Cold {
                         self.metrics.cold_reads.add(1);
-                        body.cold = Some(Cold::start(
-                            Rc::clone(&body.file),
-                            body.offset,
-                            body.end,
-                            key,
-                            &self.inbox,
-                            &self.cold_permits,
-                        ));
-                        warm(body, &self.context.offload);
+                        let (file, offset) = (&body.file, body.offset);
+                        if let Some(permit) = self.cold_permits.take() {
+                            let file = Rc::clone(file);
+                            body.cold = Some(Cold::start(file, offset, body.end, key, &self.inbox, permit));
+                            warm(body, &self.context.offload);
+                        } else {
+                            let (inbox, offload) = (&self.inbox, &self.context.offload);
+                            body.populating =
+                                Some(cold::populate(file, offset, offset + step, key, inbox, offload)?);
+                        }
                         continue;
                     }
                     let count = usize::try_from(step).unwrap_or(usize::MAX);

@@ -13,6 +13,9 @@ use std::{
 /// Longest path that [`openat2`] takes, in bytes: `PATH_MAX` without its NUL.
 pub const PATH_BYTES_MAX: usize = 4095;
 
+/// Bytes read at once by [`populate`].
+const POPULATE_BYTES: usize = 128 << 10;
+
 /// Tries of one `openat2` before its `EINTR` or `EAGAIN` is handed to the caller.
 const OPEN_TRIES_MAX: u32 = 8;
 
@@ -260,6 +263,19 @@ pub fn will_need(fd: BorrowedFd<'_>, offset: u64, length: u64) {
     let (Ok(offset), Ok(length)) = (file_offset(offset), file_offset(length)) else { return };
     // SAFETY: takes integers only; a wrong range is an error return.
     let _ = unsafe { libc::posix_fadvise(fd.as_raw_fd(), offset, length, libc::POSIX_FADV_WILLNEED) };
+}
+
+/// Reads `offset..end` into the page cache and waits for it. For a thread that may block; errors end it early, and
+/// whoever sends the range meets them again.
+pub fn populate(fd: BorrowedFd<'_>, offset: u64, end: u64) {
+    let mut bytes = vec![0; POPULATE_BYTES];
+    let mut position = offset;
+    while position < end {
+        match pread(fd, &mut bytes, position) {
+            Ok(count) if count > 0 => position += count as u64,
+            _ => return,
+        }
+    }
 }
 
 /// Pages of the range that are in the page cache, ready or not.

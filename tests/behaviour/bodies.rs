@@ -286,6 +286,25 @@ fn more_cold_downloads_at_once_than_there_are_readers() {
 }
 
 #[test]
+fn stalled_cold_downloads_do_not_keep_others_from_theirs() {
+    let server = on_disk("");
+    if !write_cold(&path(&server, "a"), pattern()) || !write_cold(&path(&server, "b"), pattern()) {
+        return;
+    }
+    // More than there are readers; none of them takes anything.
+    let mut stalled = Vec::new();
+    for _ in 0..20 {
+        let mut client = server.connect();
+        client.send("GET /a HTTP/1.1\r\nHost: test\r\n\r\n");
+        stalled.push(client);
+    }
+    server.await_metric("webserver_cold_reads_total", 17);
+    assert!(evict(&path(&server, "b")));
+    assert_same("b", &server.get("/b").body, pattern());
+    assert!(stalled.iter_mut().all(|client| client.response_begins()));
+}
+
+#[test]
 fn a_client_that_leaves_a_cold_download_leaves_nothing_behind() {
     in_child("bodies::a_client_that_leaves_a_cold_download");
 }

@@ -210,6 +210,11 @@ impl Client {
         response
     }
 
+    /// Whether a first byte came, of whatever it is.
+    pub fn response_begins(&mut self) -> bool {
+        !self.received.is_empty() || self.receive() > 0
+    }
+
     /// Everything until the peer closes.
     pub fn rest(&mut self) -> Vec<u8> {
         while self.receive() > 0 {}
