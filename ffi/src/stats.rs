@@ -146,9 +146,10 @@ impl webserver_stats {
     /// The core's figures in the layout of the header. Pressure, budget and TLS sessions are of later
     /// versions.
     fn new(stats: &Stats, size: u32) -> Self {
+        let totals = &stats.totals;
         webserver_stats {
             size,
-            shards: stats.shards,
+            shards: totals.shards,
             pressure: 0,
             state: match stats.state {
                 State::Running => WEBSERVER_STATE_RUNNING,
@@ -160,19 +161,19 @@ impl webserver_stats {
             memory_peak_bytes: 0,
             memory_heap_bytes: stats.memory_heap_bytes,
             memory_rss_bytes: stats.memory_rss_bytes,
-            connections_active: stats.connections_active,
-            connections_idle: stats.connections_idle,
-            connections_accepted: stats.connections_accepted,
-            connections_shed: stats.connections_shed,
-            requests: stats.requests,
-            bytes_received: stats.bytes_received,
-            bytes_sent: stats.bytes_sent,
-            buffers_allocated: stats.buffers_allocated,
-            buffers_available: stats.buffers_available,
-            open_file_cache_entries: stats.open_file_cache_entries,
-            response_cache_bytes: stats.response_cache_bytes,
+            connections_active: totals.connections_active,
+            connections_idle: totals.connections_idle,
+            connections_accepted: totals.connections_accepted,
+            connections_shed: totals.connections_shed,
+            requests: totals.requests,
+            bytes_received: totals.bytes_received,
+            bytes_sent: totals.bytes_sent,
+            buffers_allocated: totals.buffers_allocated,
+            buffers_available: totals.buffers_available,
+            open_file_cache_entries: totals.open_file_cache_entries,
+            response_cache_bytes: totals.response_cache_bytes,
             tls_session_cache_entries: 0,
-            errors: stats.errors,
+            errors: totals.errors,
         }
     }
 }

@@ -189,18 +189,8 @@ fn push_ipv4(line: &mut Vec<u8>, address: Ipv4Addr) {
     }
 }
 
-fn push_decimal(line: &mut Vec<u8>, mut value: u64) {
-    let mut digits = [0; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + (value % 10) as u8;
-        value /= 10;
-        if value == 0 {
-            break;
-        }
-    }
-    line.extend_from_slice(&digits[start..]);
+fn push_decimal(line: &mut Vec<u8>, value: u64) {
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
 /// A field between quotes: `-` when it is absent or empty, with `"`, `\`, controls and everything outside ASCII

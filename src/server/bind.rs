@@ -113,6 +113,9 @@ pub(super) fn open(listener: &Listener, shards: usize, admin: bool) -> Result<So
         }
         Address::Inherited(fd) => {
             let adopted = socket::duplicate(fd.as_fd()).and_then(|socket| {
+                if !socket::is_listening(socket.as_fd())? {
+                    return Err(io::Error::from_raw_os_error(libc::EINVAL));
+                }
                 socket::adopt(socket.as_fd())?;
                 let local = socket::local_address(socket.as_fd())?;
                 Ok((local, duplicates(socket, shards, admin)?))

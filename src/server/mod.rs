@@ -224,7 +224,7 @@ impl Server {
         } else {
             State::Running
         };
-        stats::collect(&self.registry, self.shards.len(), state)
+        stats::collect(&self.registry, state)
     }
 
     /// All metrics as Prometheus text.

@@ -9,6 +9,7 @@ use std::{io, os::fd::AsFd, rc::Rc};
 use super::{
     Worker,
     exchange::{Exchange, FileBody, Record},
+    sender::in_flight,
     slot::{Key, Slot, Stage},
 };
 use crate::{
@@ -93,6 +94,9 @@ impl Worker {
 
     /// A deadline passed.
     pub fn expire(&mut self, slot: &mut Slot) -> Step {
+        if slot.stage == Stage::Sending && self.has_progressed(slot) {
+            return Step::Wait;
+        }
         let (timeout, refusal) = match slot.stage {
             Stage::Fresh => (Timeout::Header, None),
             Stage::Head => (Timeout::Header, Some(Refusal::HeaderTimeout)),
@@ -508,6 +512,7 @@ impl Worker {
                 // A body or a handler is waited for all the same; otherwise the socket is what we wait for.
                 if matches!(slot.stage, Stage::Idle | Stage::Head) {
                     slot.stage = Stage::Sending;
+                    slot.stage_bytes = in_flight(slot);
                     slot.deadline = self.deadlines.write(self.now);
                     return Step::Wait;
                 }

@@ -112,7 +112,7 @@ impl Driver {
             generation: self.generation,
             deadline: self.worker.deadlines.header(self.worker.now),
             requests: 0,
-            lingered_bytes: 0,
+            stage_bytes: 0,
             peer,
             stage: Stage::Fresh,
             // A client usually sends at once: the first receive often finds its request.

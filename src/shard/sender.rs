@@ -35,8 +35,29 @@ const LINGER_BYTES_MAX: u32 = 1 << 20;
 const WARM_BYTES_MAX: u64 = 32 << 20;
 
 impl Worker {
-    /// Goes on with a response: kept bytes first, then its file.
+    /// Goes on with a response, and notes where it stands when it has to wait.
     pub(super) fn send(&mut self, slot: &mut Slot, key: Key) -> Step {
+        let step = self.send_what_fits(slot, key);
+        if step == Step::Wait {
+            slot.stage_bytes = in_flight(slot);
+        }
+        step
+    }
+
+    /// The write deadline passed. The kernel says that a socket has room again only when a third of its buffer is
+    /// free, which may be megabytes: a slow client that has acknowledged anything since has made progress.
+    pub(super) fn has_progressed(&mut self, slot: &mut Slot) -> bool {
+        let in_flight = in_flight(slot);
+        let progressed = in_flight < slot.stage_bytes;
+        if progressed {
+            slot.stage_bytes = in_flight;
+            slot.deadline = self.deadlines.write(self.now);
+        }
+        progressed
+    }
+
+    /// Kept bytes first, then the file.
+    fn send_what_fits(&mut self, slot: &mut Slot, key: Key) -> Step {
         let file_follows = slot.exchange.as_ref().is_some_and(|exchange| exchange.file.is_some());
         match self.flush(slot, file_follows) {
             Err(_) => return self.cut(slot),
@@ -208,6 +229,7 @@ impl Worker {
         }
         self.release(slot);
         slot.stage = Stage::Lingering;
+        slot.stage_bytes = 0;
         slot.deadline = self.deadlines.linger(self.now);
         Step::Again
     }
@@ -217,9 +239,9 @@ impl Worker {
         let step = loop {
             match self.receive(slot, &mut scratch) {
                 Ok(Received::Bytes(count)) => {
-                    slot.lingered_bytes =
-                        slot.lingered_bytes.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
-                    if slot.lingered_bytes > LINGER_BYTES_MAX {
+                    slot.stage_bytes =
+                        slot.stage_bytes.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
+                    if slot.stage_bytes > LINGER_BYTES_MAX {
                         break Step::Close;
                     }
                 }
@@ -317,6 +339,12 @@ impl Worker {
         self.log_access(slot, request, status, bytes);
         self.parts = Some(parts);
     }
+}
+
+/// Bytes sent and not acknowledged; none if the socket cannot tell.
+pub(super) fn in_flight(slot: &Slot) -> u32 {
+    let bytes = socket::unacknowledged_bytes(slot.socket.as_fd()).unwrap_or(0);
+    u32::try_from(bytes).unwrap_or(u32::MAX)
 }
 
 /// Sends from the reader's next chunk; `None` when there is none yet.

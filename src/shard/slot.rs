@@ -67,8 +67,9 @@ pub struct Slot {
     pub deadline: u32,
     /// Requests answered.
     pub requests: u32,
-    /// Bytes thrown away while lingering.
-    pub lingered_bytes: u32,
+    /// While sending: bytes that the peer had not acknowledged when the socket was last full. While lingering: bytes
+    /// thrown away.
+    pub stage_bytes: u32,
     /// Who is at the other end.
     pub peer: Peer,
     /// What it waits for.

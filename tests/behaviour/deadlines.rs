@@ -278,6 +278,24 @@ fn a_client_that_stops_reading_answers_from_memory_is_cut() {
 }
 
 #[test]
+fn a_client_that_takes_less_than_frees_the_send_buffer_is_not_cut() {
+    let server = server_with_large("write: 1s");
+    let mut client = server.connect();
+    client.send("GET /large HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+    let begin = Instant::now();
+    let mut buffer = vec![0; 16 << 10];
+    let mut total = 0;
+    // A megabyte a second: what the kernel waits for to be free takes longer than the deadline.
+    while begin.elapsed() < Duration::from_secs(5) {
+        total += client.stream.read(&mut buffer).unwrap();
+        std::thread::sleep(Duration::from_millis(16));
+    }
+    total += drain(&mut client);
+    assert!(total > LARGE_BYTES);
+    expect_timeouts(&server, "", 0);
+}
+
+#[test]
 fn a_client_that_reads_slowly_is_not_cut() {
     let server = server_with_large("write: 2s");
     let mut other = server.connect();

@@ -6,20 +6,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use crate::harness::{Client, TestServer, content};
-
-const GET: &str = "GET /a.txt HTTP/1.1\r\nHost: test\r\n\r\n";
-const RECEIVED: &str = "webserver_bytes_received_total";
-
-fn server() -> TestServer {
-    TestServer::with_files(&[("a.txt", b"hello")])
-}
-
-/// The connection is of use: the next request on it is answered, and nothing comes before.
-fn expect_usable(client: &mut Client) {
-    let response = client.ask(GET);
-    assert_eq!((response.status, response.body.as_slice()), (200, &b"hello"[..]));
-}
+use crate::{
+    harness::{TestServer, content},
+    hello::{GET, RECEIVED, expect_usable, server},
+};
 
 #[test]
 fn answers_500_requests_of_one_write_in_order() {

@@ -9,6 +9,7 @@ mod connections;
 mod deadlines;
 mod files;
 mod harness;
+mod hello;
 mod http1;
 mod kernel;
 mod lifecycle;

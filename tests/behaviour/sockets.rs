@@ -266,7 +266,7 @@ fn all_shards_get_connections() {
     for client in &mut served {
         assert_eq!(client.request("GET", "/a", "").body, b"a");
     }
-    assert_eq!(server.server.stats().shards, 3);
+    assert_eq!(server.server.stats().totals.shards, 3);
 }
 
 #[test]
@@ -301,7 +301,7 @@ fn beyond_capacity_a_connection_is_told_and_counted() {
         client.response().status == 200
     });
     assert_eq!(
-        server.server.stats().connections_shed,
+        server.server.stats().totals.connections_shed,
         server.metric("webserver_connections_shed_total{reason=\"capacity\"}")
     );
 }
