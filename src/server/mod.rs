@@ -150,7 +150,10 @@ impl Server {
 
     /// Stops accepting, closes idle connections, lets requests in progress end. Does not block.
     pub fn drain(&self) {
-        self.health.drain();
+        // Once: repeated, it could fill the mailboxes, and a stop would find no room.
+        if !self.health.drain() {
+            return;
+        }
         for shard in &self.shards {
             let _ = shard.send(Message::Drain);
         }

@@ -23,9 +23,9 @@ pub struct Health {
 }
 
 impl Health {
-    /// From now on health checks fail.
-    pub fn drain(&self) {
-        self.draining.store(true, Ordering::Relaxed);
+    /// From now on health checks fail. Returns whether they did not before.
+    pub fn drain(&self) -> bool {
+        !self.draining.swap(true, Ordering::Relaxed)
     }
 
     /// Whether a drain began.

@@ -191,6 +191,11 @@ impl Populating {
     pub fn covers(&self, offset: u64) -> Option<bool> {
         self.done.get().then_some(offset < self.end)
     }
+
+    /// How many of `length` bytes from `offset` lie in the step.
+    pub fn clip(&self, offset: u64, length: u64) -> u64 {
+        length.min(self.end.saturating_sub(offset))
+    }
 }
 
 /// Reads `offset..end` of a file into the page cache, on a thread for blocking work, and queues the connection.

@@ -25,6 +25,10 @@ use crate::{
 /// Requests answered in one turn before other connections get theirs.
 const REQUESTS_PER_TURN: u32 = 64;
 
+/// Limits of a head that was accepted before: a reload may have lowered those it was accepted under.
+pub(super) const KEPT_HEAD: http1::Limits =
+    http1::Limits { header_bytes: usize::MAX, headers: 1024, target_bytes: usize::MAX };
+
 /// What becomes of a connection after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -75,7 +79,7 @@ impl Worker {
         slot.stage = Stage::Idle;
         // The head was decoded before, so it is complete; the codec is asked again because offsets are cheap to
         // find and dear to keep.
-        let decoded = http1::decode(head.filled(), &self.limits, &mut parts);
+        let decoded = http1::decode(head.filled(), &KEPT_HEAD, &mut parts);
         let step = if matches!(decoded, Ok(Decoded::Complete)) {
             let request = Request { bytes: head.filled(), parts: &parts };
             self.respond(slot, request, response)
@@ -165,7 +169,7 @@ impl Worker {
     fn rest(&mut self, slot: &mut Slot) -> Step {
         if slot.stage == Stage::Idle {
             if self.draining {
-                return Step::Close;
+                return self.end(slot);
             }
             self.release(slot);
         }
@@ -185,7 +189,11 @@ impl Worker {
                 exchange.scanned = scanned;
                 step
             }
-            None => Step::Close,
+            None => {
+                // A response that would have gone out before its file.
+                self.outgoing.discard();
+                Step::Close
+            }
         }
     }
 
@@ -315,7 +323,7 @@ impl Worker {
                     return Step::Close;
                 };
                 slot.stage = Stage::Idle;
-                let step = match http1::decode(head.filled(), &self.limits, &mut parts) {
+                let step = match http1::decode(head.filled(), &KEPT_HEAD, &mut parts) {
                     Ok(Decoded::Complete) => {
                         self.dispatch(slot, key, Request { bytes: head.filled(), parts: &parts })
                     }

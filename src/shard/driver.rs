@@ -21,7 +21,7 @@ use super::{
     connection::Step,
     deadline::Deadlines,
     inbox::Notice,
-    listener::{Listening, RESERVED_SLOTS},
+    listener::{DRAIN_ACCEPTS, Listening, RESERVED_SLOTS},
     slot::{Key, Slot, Stage},
     token, watch,
 };
@@ -232,7 +232,9 @@ impl Driver {
                 self.finished.clear();
                 self.worker.context.offload.wake();
             }
-            index => self.accept((index - FIRST_LISTENER) as usize),
+            index => {
+                self.accept((index - FIRST_LISTENER) as usize);
+            }
         }
     }
 
@@ -354,14 +356,26 @@ impl Driver {
         tracing::info!(shard = self.shard, connections = self.open, "draining");
         for index in 0..self.listeners.len() {
             if self.listeners[index].as_ref().is_some_and(|listening| !listening.admin) {
-                self.accept(index);
+                for _ in 0..DRAIN_ACCEPTS {
+                    if !self.accept(index) {
+                        break;
+                    }
+                }
                 if let Some(listening) = self.listeners[index].take() {
                     // A duplicate in another shard would keep the registration alive.
                     let _ = self.epoll.remove(listening.socket.as_fd());
                 }
             }
         }
-        self.close_where(|slot| slot.stage == Stage::Idle && !slot.flags.admin);
+        // Requests that have come already are answered, and who has sent none is closed: its turn finds that out. A
+        // close with bytes unread would reset the connection and take back the responses before it.
+        let idle = self.keys_where(|slot| slot.stage == Stage::Idle && !slot.flags.admin);
+        for key in idle {
+            if let Some(slot) = self.slot(key) {
+                slot.flags.readable = true;
+            }
+            self.queue(key);
+        }
         let soon = self.worker.deadlines.within(DRAIN_FRESH, self.worker.now);
         for (_, slot) in &mut self.slots {
             if slot.stage == Stage::Fresh {
@@ -469,15 +483,17 @@ impl Driver {
     }
 
     fn close_where(&mut self, matches: impl Fn(&Slot) -> bool) {
-        let keys: Vec<Key> = self
-            .slots
+        for key in self.keys_where(matches) {
+            self.close(key);
+        }
+    }
+
+    fn keys_where(&self, matches: impl Fn(&Slot) -> bool) -> Vec<Key> {
+        self.slots
             .iter()
             .filter(|(_, slot)| matches(slot))
             .map(|(index, slot)| Key { index: index as u32, generation: slot.generation })
-            .collect();
-        for key in keys {
-            self.close(key);
-        }
+            .collect()
     }
 
     fn count_of(&mut self, slot: &Slot) -> &mut usize {

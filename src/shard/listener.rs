@@ -21,6 +21,8 @@ use crate::{
 
 /// Connections taken from one listener in one turn.
 const ACCEPTS_PER_TURN: usize = 64;
+/// Turns' shares that a drain takes before it closes a listener: 4,096 connections, a whole backlog.
+pub(super) const DRAIN_ACCEPTS: usize = 64;
 /// Connections beyond capacity that may wait for their 503 to be read.
 const SHED_SLOTS: usize = 64;
 /// Admin connections, from slots of their own: they get in when nobody else does.
@@ -59,37 +61,41 @@ enum Shedding {
 
 impl Driver {
     /// Takes what waits at a listener, up to a turn's share; the epoll set reports it again if there is more.
-    pub(super) fn accept(&mut self, index: usize) {
+    /// Returns whether there may be.
+    pub(super) fn accept(&mut self, index: usize) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
-            let Some(Some(listening)) = self.listeners.get(index) else { return };
+            let Some(Some(listening)) = self.listeners.get(index) else { return false };
             let admin = listening.admin;
             match socket::accept(listening.socket.as_fd()) {
                 Ok((socket, peer)) => self.admit(socket, peer, admin),
                 Err(error) => match error.raw_os_error() {
-                    Some(libc::EAGAIN) => return,
+                    Some(libc::EAGAIN) => return false,
                     Some(libc::EMFILE | libc::ENFILE) => match self.shed_without_descriptor(index) {
                         Shedding::Told => {}
-                        Shedding::NobodyThere => return,
+                        Shedding::NobodyThere => return false,
                         Shedding::Failed => {
                             self.pause(index);
-                            return;
+                            return false;
                         }
                     },
                     Some(libc::ENOBUFS | libc::ENOMEM) => {
                         self.worker.metrics.accept_errors.add(1);
                         self.pause(index);
-                        return;
+                        return false;
                     }
                     Some(libc::EBADF | libc::EINVAL | libc::ENOTSOCK | libc::EOPNOTSUPP) => {
                         tracing::error!(%error, "a listener is broken and is closed");
+                        // A duplicate in another shard or in the host would keep the registration alive.
+                        let _ = self.epoll.remove(listening.socket.as_fd());
                         self.listeners[index] = None;
-                        return;
+                        return false;
                     }
                     // Errors of one connection that ended before it was taken (accept(2)).
                     _ => self.worker.metrics.accept_errors.add(1),
                 },
             }
         }
+        true
     }
 
     fn admit(&mut self, socket: OwnedFd, peer: Peer, admin: bool) {
@@ -104,6 +110,7 @@ impl Driver {
             if !admin {
                 let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
             }
+            self.worker.metrics.connections_closed.add(1);
             return;
         }
         self.generation = self.generation.checked_add(1).unwrap_or(1);

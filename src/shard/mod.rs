@@ -202,12 +202,19 @@ impl Worker {
         if let Some(parts) = &mut self.parts {
             **parts = Parts::with_capacity(settings.limits.headers);
         }
-        // Routes are numbered, and another configuration numbers them anew.
-        *self.context.files.borrow_mut() = FileCache::new(
+        // Routes are numbered, and another configuration numbers them anew: what is still looked for on behalf of the
+        // old one must not find its way into the new cache, so that keeps the old context.
+        let files = FileCache::new(
             cache,
             cache.entries.div_ceil(shards),
             settings.memory.static_cache_bytes / shards,
         );
+        self.context = Rc::new(Context {
+            files: RefCell::new(files),
+            offload: Rc::clone(&self.context.offload),
+            now: Cell::new(self.now),
+            path: RefCell::default(),
+        });
     }
 
     /// After a panic in a connection's turn: whatever that turn had taken is made anew.

@@ -11,7 +11,7 @@ use std::{io, os::fd::AsFd, rc::Rc};
 use super::{
     Worker,
     cold::{self, Cold, Next},
-    connection::{Received, Step},
+    connection::{KEPT_HEAD, Received, Step},
     exchange::FileBody,
     outgoing,
     slot::{Key, Slot, Stage},
@@ -166,6 +166,11 @@ impl Worker {
                         }
                         continue;
                     }
+                    // What lies behind a step that was read off the shard may not be there.
+                    let step = match &body.populating {
+                        Some(populating) if populated => populating.clip(body.offset, step),
+                        _ => step,
+                    };
                     let count = usize::try_from(step).unwrap_or(usize::MAX);
                     match sendfile(socket, body.file.fd(), body.offset, count) {
                         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -332,7 +337,7 @@ impl Worker {
         }
         let Some(mut parts) = self.parts.take() else { return };
         let request = head.and_then(|head| {
-            let decoded = http1::decode(head.filled(), &self.limits, &mut parts);
+            let decoded = http1::decode(head.filled(), &KEPT_HEAD, &mut parts);
             matches!(decoded, Ok(Decoded::Complete)).then_some(head)
         });
         let request = request.map(|head| Request { bytes: head.filled(), parts: &parts });

@@ -389,6 +389,37 @@ fn a_drain_answers_what_came_behind_a_download() {
 }
 
 #[test]
+fn a_drain_tells_who_has_sent_requests_ahead() {
+    let server = served();
+    // More than a turn answers and than sockets take, and less than is thrown away for a client that has to go.
+    const REQUEST: &[u8] = b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n";
+    let mut clients: Vec<Client> = (0..6).map(|_| server.connect()).collect();
+    let mut writers = Vec::new();
+    for client in &clients {
+        let mut stream = client.stream.try_clone().unwrap();
+        writers.push(std::thread::spawn(move || stream.write_all(&REQUEST.repeat(20_000))));
+    }
+    server.await_metric("webserver_requests_total{status=\"200\"}", 1000);
+    server.server.drain();
+    for client in &mut clients {
+        loop {
+            let response = client.response();
+            assert_eq!(response.body, b"a");
+            if response.field("connection") == Some("close") {
+                break;
+            }
+        }
+        client.expect_finish();
+    }
+    drop(clients);
+    for writer in writers {
+        // It may be told that nobody reads any more.
+        let _ = writer.join().unwrap();
+    }
+    wait_until("the shard to end", || server.server.drained());
+}
+
+#[test]
 fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
     let server = served();
     let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
@@ -469,6 +500,23 @@ fn a_reload_changes_limits_and_timeouts() {
     assert!(server.metric("webserver_timeouts_total{kind=\"idle\"}") >= 1);
     server.server.reload(&configure("one", "")).unwrap();
     wait_until("the old limits", || server.request("GET", "/a", &long).status == 200);
+}
+
+#[test]
+fn a_request_in_progress_ends_under_the_limits_it_began_with() {
+    let (server, configure) = reloadable(1);
+    let fields = "X: y\r\n".repeat(20);
+    let mut client = half_sent(
+        &server,
+        &format!("GET /a HTTP/1.1\r\nHost: test\r\n{fields}Content-Length: 10\r\n\r\n12345"),
+    );
+    server.server.reload(&configure("one", "limits: { headers: 10 }")).unwrap();
+    wait_until("the new limits", || server.request("GET", "/a", &fields).status == 431);
+    client.send("67890");
+    let response = client.response();
+    assert_eq!((response.status, response.body.as_slice()), (200, &b"one"[..]));
+    // The next request is under the new ones.
+    assert_eq!(client.request("GET", "/a", &fields).status, 431);
 }
 
 #[test]

@@ -306,6 +306,9 @@ fn a_crowd_past_capacity_is_shed_and_served_after() {
     clients.iter_mut().for_each(expect_served);
     drop((clients, crowd));
     server.await_no_connections();
+    // Who was turned away is among those that left.
+    server.await_metric("webserver_connections_closed_total", 204);
+    assert_eq!(server.metric("webserver_connections_accepted_total"), 204);
     expect_served(&mut server.connect());
 }
 

@@ -15,6 +15,8 @@ mod kernel;
 mod lifecycle;
 mod limits;
 mod refusals;
+mod regressions;
+
 mod routes;
 mod smoke;
 mod sockets;
