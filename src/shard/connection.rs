@@ -98,7 +98,7 @@ impl Worker {
 
     /// A deadline passed.
     pub fn expire(&mut self, slot: &mut Slot) -> Step {
-        if slot.stage == Stage::Sending && self.has_progressed(slot) {
+        if matches!(slot.stage, Stage::Sending | Stage::Idle) && self.has_progressed(slot) {
             return Step::Wait;
         }
         let (timeout, refusal) = match slot.stage {
@@ -512,6 +512,7 @@ impl Worker {
             Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end(slot),
             Ok(true) => {
                 if slot.stage == Stage::Idle {
+                    slot.stage_bytes = u32::MAX;
                     slot.deadline = self.deadlines.idle(self.now);
                 }
                 step

@@ -203,12 +203,11 @@ impl Worker {
             **parts = Parts::with_capacity(settings.limits.headers);
         }
         // Routes are numbered, and another configuration numbers them anew: what is still looked for on behalf of the
-        // old one must not find its way into the new cache, so that keeps the old context.
-        let files = FileCache::new(
-            cache,
-            cache.entries.div_ceil(shards),
-            settings.memory.static_cache_bytes / shards,
-        );
+        // old one must not find its way into the cache, so that keeps the old context, with a cache that holds nothing.
+        let mut files = self.context.files.replace(FileCache::new(cache, 0, 0));
+        files.clear();
+        let (entries, bytes) = (cache.entries.div_ceil(shards), settings.memory.static_cache_bytes / shards);
+        files.resize(cache, entries, bytes, self.now.millis);
         self.context = Rc::new(Context {
             files: RefCell::new(files),
             offload: Rc::clone(&self.context.offload),

@@ -44,14 +44,18 @@ impl Worker {
         step
     }
 
-    /// The write deadline passed. The kernel says that a socket has room again only when a third of its buffer is
-    /// free, which may be megabytes: a slow client that has acknowledged anything since has made progress.
+    /// The write or idle deadline passed. The kernel says that a socket has room again only when a third of its buffer
+    /// is free, and takes a response's last megabytes long before the peer has them: a slow client that has
+    /// acknowledged anything since has made progress, and is not idle.
     pub(super) fn has_progressed(&mut self, slot: &mut Slot) -> bool {
         let in_flight = in_flight(slot);
-        let progressed = in_flight < slot.stage_bytes;
+        let progressed = in_flight < slot.stage_bytes && (in_flight > 0 || slot.stage == Stage::Sending);
         if progressed {
             slot.stage_bytes = in_flight;
-            slot.deadline = self.deadlines.write(self.now);
+            slot.deadline = match slot.stage {
+                Stage::Idle => self.deadlines.idle(self.now),
+                _ => self.deadlines.write(self.now),
+            };
         }
         progressed
     }
@@ -81,6 +85,7 @@ impl Worker {
         if slot.flags.close {
             return self.end(slot);
         }
+        slot.stage_bytes = u32::MAX;
         slot.deadline = self.deadlines.idle(self.now);
         Step::Again
     }

@@ -67,8 +67,8 @@ pub struct Slot {
     pub deadline: u32,
     /// Requests answered.
     pub requests: u32,
-    /// While sending: bytes that the peer had not acknowledged when the socket was last full. While lingering: bytes
-    /// thrown away.
+    /// While sending or idle: bytes that the peer had not acknowledged when that was last asked, `u32::MAX` before.
+    /// While lingering: bytes thrown away.
     pub stage_bytes: u32,
     /// Who is at the other end.
     pub peer: Peer,

@@ -16,7 +16,6 @@ mod lifecycle;
 mod limits;
 mod refusals;
 mod regressions;
-
 mod routes;
 mod smoke;
 mod sockets;

@@ -26,7 +26,7 @@ fn cpu_ticks() -> u64 {
 
 #[test]
 fn a_listener_that_its_owner_shuts_down_is_no_spin() {
-    crate::system::in_child("review::shut_down_listener");
+    crate::system::in_child("regressions::shut_down_listener");
 }
 
 #[test]
