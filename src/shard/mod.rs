@@ -11,6 +11,7 @@ mod exchange;
 mod inbox;
 mod listener;
 mod outgoing;
+mod responder;
 mod sender;
 mod slot;
 

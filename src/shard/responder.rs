@@ -1,0 +1,208 @@
+//! From a whole request to rendered bytes: the route, its handler, the head of the response, and what the connection
+//! waits for once they are sent. How a body leaves is `sender`'s.
+
+use std::rc::Rc;
+
+use super::{
+    Worker,
+    connection::Step,
+    exchange::{FileBody, Record},
+    sender::in_flight,
+    slot::{Key, Slot, Stage},
+};
+use crate::{
+    files::{self, Dotfiles},
+    http::{Method, Request, Status, Version},
+    http1::{self, Refusal},
+    service::{Body, Call, Outcome, Response},
+};
+
+impl Worker {
+    pub(super) fn takes_body(&mut self, slot: &Slot, request: Request<'_>) -> bool {
+        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let Ok(path) = files::decode(request.path(), Dotfiles::Served, &mut self.path) else { return false };
+        router.find(request, path).is_some_and(|(target, _)| target.handler.takes_body(request))
+    }
+
+    /// Finds the route and asks its handler.
+    pub(super) fn dispatch(&mut self, slot: &mut Slot, key: Key, request: Request<'_>) -> Step {
+        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let outcome = if request.target() == b"*" {
+            Outcome::Ready(server_options())
+        } else if request.method() == Method::Connect {
+            // No tunnels here (RFC 9110 9.3.6).
+            Outcome::Ready(Response::page(Status::NOT_IMPLEMENTED))
+        } else {
+            match files::decode(request.path(), Dotfiles::Served, &mut self.path) {
+                Err(error) => Outcome::Ready(Response::page(
+                    Status::from_code(error.status()).unwrap_or(Status::BAD_REQUEST),
+                )),
+                Ok(path) => match router.find(request, path) {
+                    None => Outcome::Ready(Response::page(Status::NOT_FOUND)),
+                    Some((target, matched)) => {
+                        let call = Call { request, path, matched, peer: slot.peer };
+                        match Rc::clone(&target.handler).handle(&call, &self.context) {
+                            Outcome::Ready(mut response) => {
+                                response.route_fields.clone_from(&target.fields);
+                                Outcome::Ready(response)
+                            }
+                            Outcome::Pending(future) => {
+                                let fields = target.fields.clone();
+                                let inbox = Rc::clone(&self.inbox);
+                                self.inbox.local().spawn(async move {
+                                    let mut response = future.await;
+                                    response.route_fields = fields;
+                                    inbox.answer(key, response);
+                                });
+                                return self.wait_for_answer(slot, request);
+                            }
+                        }
+                    }
+                },
+            }
+        };
+        match outcome {
+            Outcome::Ready(response) => self.respond(slot, request, response),
+            Outcome::Pending(_) => Step::Close,
+        }
+    }
+
+    fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> Step {
+        let Some(head) = self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0) else {
+            return Step::Close;
+        };
+        let started_nanos = self.clock.nanos();
+        let exchange = self.exchange(slot);
+        exchange.head = Some(head);
+        exchange.record = Some(Record { status: 0, body_bytes: 0, started_nanos });
+        slot.stage = Stage::Waiting;
+        slot.deadline = self.deadlines.write(self.now);
+        Step::Wait
+    }
+
+    /// Renders the response. A body in memory goes with it; a file follows in [`Stage::Sending`].
+    pub(super) fn respond(&mut self, slot: &mut Slot, request: Request<'_>, response: Response) -> Step {
+        slot.requests = slot.requests.wrapping_add(1);
+        let limit = self.requests_per_connection;
+        let keep_alive = request.parts.keep_alive
+            && !slot.flags.close
+            && !self.draining
+            && (limit == 0 || slot.requests < limit);
+        slot.flags.close = !keep_alive;
+        let connection = match (keep_alive, request.version()) {
+            (false, _) => http1::Connection::Close,
+            (true, Version::Http10) => http1::Connection::KeepAlive,
+            (true, Version::Http11) => http1::Connection::Implied,
+        };
+        let date = self.date.line(self.now.unix_seconds);
+        self.outgoing.render(|out| {
+            http1::write_head(
+                out,
+                response.status,
+                date,
+                &[
+                    response.entity_fields(),
+                    response.route_fields.as_deref().unwrap_or_default(),
+                    &response.fields,
+                ],
+                response.content_length(),
+                connection,
+            );
+        });
+        let status = response.status.code();
+        let waited = slot.exchange.as_mut().and_then(|exchange| exchange.record.take());
+        let body = if request.method() == Method::Head { Body::Empty } else { response.body };
+        let length = body.length();
+        match body {
+            Body::Empty => {}
+            Body::Static(bytes) => self.outgoing.push_static(bytes),
+            Body::Shared(bytes) => self.outgoing.push_shared(bytes),
+            Body::File { length: 0, .. } => {}
+            Body::File { file, offset, length } => {
+                let started_nanos = waited.map_or_else(|| self.clock.nanos(), |record| record.started_nanos);
+                let head = if self.access_log.is_some() {
+                    self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0)
+                } else {
+                    None
+                };
+                let exchange = self.exchange(slot);
+                exchange.file =
+                    Some(FileBody { file, offset, end: offset + length, cold: None, populating: None });
+                exchange.record = Some(Record { status, body_bytes: 0, started_nanos });
+                exchange.head = head;
+                slot.stage = Stage::Sending;
+                slot.deadline = self.deadlines.write(self.now);
+                return Step::Again;
+            }
+        }
+        self.count_response(status);
+        match waited {
+            Some(record) => {
+                self.metrics.request_duration.observe(self.clock.nanos() - record.started_nanos, 1)
+            }
+            None => self.answered += 1,
+        }
+        self.log_access(slot, Some(request), status, length);
+        Step::Again
+    }
+
+    /// Answers `bytes`, which are not a request we accept, and ends the connection.
+    pub(super) fn refuse(&mut self, slot: &mut Slot, refusal: Refusal, bytes: &[u8]) {
+        self.metrics.count_refusal(refusal.index());
+        let date = self.date.line(self.now.unix_seconds);
+        let with_body = !bytes.trim_ascii_start().starts_with(b"HEAD ");
+        self.outgoing.render(|out| http1::write_refusal(out, refusal, date, with_body));
+        self.count_response(refusal.status().code());
+        slot.requests = slot.requests.wrapping_add(1);
+        slot.flags.close = true;
+        slot.flags.linger = true;
+        slot.stage = Stage::Idle;
+        if let Some(exchange) = &mut slot.exchange {
+            exchange.input = None;
+            exchange.head = None;
+            exchange.body = None;
+            exchange.record = None;
+        }
+        self.log_refused(slot, bytes, refusal.status().code());
+    }
+
+    /// Sends what the turn collected and sets what the connection waits for next.
+    pub(super) fn settle(&mut self, slot: &mut Slot, step: Step) -> Step {
+        if step == Step::Close {
+            self.outgoing.discard();
+            return step;
+        }
+        if slot.stage == Stage::Sending {
+            // The file's sender sends the head too, so that both share a segment.
+            return Step::Again;
+        }
+        match self.flush(slot, false) {
+            Err(_) => Step::Close,
+            Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end(slot),
+            Ok(true) => {
+                if slot.stage == Stage::Idle {
+                    slot.stage_bytes = u32::MAX;
+                    slot.deadline = self.deadlines.idle(self.now);
+                }
+                step
+            }
+            Ok(false) => {
+                // A body or a handler is waited for all the same; otherwise the socket is what we wait for.
+                if matches!(slot.stage, Stage::Idle | Stage::Head) {
+                    slot.stage = Stage::Sending;
+                    slot.stage_bytes = in_flight(slot);
+                    slot.deadline = self.deadlines.write(self.now);
+                    return Step::Wait;
+                }
+                step
+            }
+        }
+    }
+}
+
+/// `OPTIONS *` asks about the server as a whole (RFC 9110 9.3.7).
+fn server_options() -> Response {
+    let mut response = Response::new(Status::NO_CONTENT);
+    response.push_field("Allow", b"GET, HEAD, OPTIONS");
+    response
+}
