@@ -13,7 +13,7 @@ use super::{
     slot::{Key, Slot, Stage},
 };
 use crate::{
-    http::Request,
+    http::{Parts, Request},
     http1::{self, BodyDecoder, Decoded, Piece, Refusal},
     memory::Buffer,
     metrics::Timeout,
@@ -23,10 +23,6 @@ use crate::{
 
 /// Requests answered in one turn before other connections get theirs.
 const REQUESTS_PER_TURN: u32 = 64;
-
-/// Limits of a head that was accepted before: a reload may have lowered those it was accepted under.
-pub(super) const KEPT_HEAD: http1::Limits =
-    http1::Limits { header_bytes: usize::MAX, headers: 1024, target_bytes: usize::MAX };
 
 /// What becomes of a connection after a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,10 +72,7 @@ impl Worker {
         let head = slot.exchange.as_mut().and_then(|exchange| exchange.head.take());
         let (Some(head), Some(mut parts)) = (head, self.parts.take()) else { return Step::Close };
         slot.stage = Stage::Idle;
-        // The head was decoded before, so it is complete; the codec is asked again because offsets are cheap to
-        // find and dear to keep.
-        let decoded = http1::decode(head.filled(), &KEPT_HEAD, &mut parts);
-        let step = if matches!(decoded, Ok(Decoded::Complete)) {
+        let step = if decode_kept(&head, &mut parts) {
             let request = Request { bytes: head.filled(), parts: &parts };
             self.respond(slot, request, response)
         } else {
@@ -322,11 +315,10 @@ impl Worker {
                     return Step::Close;
                 };
                 slot.stage = Stage::Idle;
-                let step = match http1::decode(head.filled(), &KEPT_HEAD, &mut parts) {
-                    Ok(Decoded::Complete) => {
-                        self.dispatch(slot, key, Request { bytes: head.filled(), parts: &parts })
-                    }
-                    _ => Step::Close,
+                let step = if decode_kept(&head, &mut parts) {
+                    self.dispatch(slot, key, Request { bytes: head.filled(), parts: &parts })
+                } else {
+                    Step::Close
                 };
                 self.parts = Some(parts);
                 if step == Step::Close {
@@ -385,6 +377,13 @@ impl Worker {
         let mut buffer = self.pool.get(bytes.len() + extra)?;
         buffer.extend_from_slice(bytes).then_some(buffer)
     }
+}
+
+/// Finds the parts of a head that was accepted before: offsets are cheap to find and dear to keep. True unless by a
+/// bug; the limits are the widest, because a reload may have lowered those it was accepted under.
+pub(super) fn decode_kept(head: &Buffer, parts: &mut Parts) -> bool {
+    let limits = http1::Limits { header_bytes: usize::MAX, headers: 1024, target_bytes: usize::MAX };
+    matches!(http1::decode(head.filled(), &limits, parts), Ok(Decoded::Complete))
 }
 
 /// Runs body bytes through the decoder and drops them; says how many were used and whether the body has ended.

@@ -146,13 +146,8 @@ impl Worker {
         let settings = &setup.site.settings;
         let clock = Clock::start();
         let now = clock.now();
-        let shards = settings.shards.max(1);
-        let cache = &settings.memory.open_file_cache;
-        let files = FileCache::new(
-            cache,
-            cache.entries.div_ceil(shards),
-            settings.memory.static_cache_bytes / shards,
-        );
+        let (entries, content_bytes) = file_cache_share(settings);
+        let files = FileCache::new(&settings.memory.open_file_cache, entries, content_bytes);
         let context = Rc::new(Context {
             files: RefCell::new(files),
             offload: Offload::new(Arc::clone(&setup.jobs), finished),
@@ -190,7 +185,6 @@ impl Worker {
     /// Takes over another configuration: what is in progress ends as it began.
     fn reload(&mut self, site: &Site) {
         let settings = &site.settings;
-        let shards = settings.shards.max(1);
         let cache = &settings.memory.open_file_cache;
         self.router = Router::new(site);
         self.limits = limits(settings);
@@ -207,8 +201,8 @@ impl Worker {
         // old one must not find its way into the cache, so that keeps the old context, with a cache that holds nothing.
         let mut files = self.context.files.replace(FileCache::new(cache, 0, 0));
         files.clear();
-        let (entries, bytes) = (cache.entries.div_ceil(shards), settings.memory.static_cache_bytes / shards);
-        files.resize(cache, entries, bytes, self.now.millis);
+        let (entries, content_bytes) = file_cache_share(settings);
+        files.resize(cache, entries, content_bytes, self.now.millis);
         self.context = Rc::new(Context {
             files: RefCell::new(files),
             offload: Rc::clone(&self.context.offload),
@@ -233,6 +227,12 @@ fn limits(settings: &crate::config::Settings) -> http1::Limits {
         headers: settings.limits.headers,
         target_bytes: settings.limits.target_bytes,
     }
+}
+
+/// One shard's part of the open-file cache: entries, and bytes of content.
+fn file_cache_share(settings: &crate::config::Settings) -> (usize, usize) {
+    let shards = settings.shards.max(1);
+    (settings.memory.open_file_cache.entries.div_ceil(shards), settings.memory.static_cache_bytes / shards)
 }
 
 /// Until there is a budget: every connection may hold a partial head and a kept response at their largest.

@@ -24,47 +24,49 @@ impl Worker {
         router.find(request, path).is_some_and(|(target, _)| target.handler.takes_body(request))
     }
 
-    /// Finds the route and asks its handler.
+    /// Has the request answered: now, or by a task that leaves the answer in the inbox.
     pub(super) fn dispatch(&mut self, slot: &mut Slot, key: Key, request: Request<'_>) -> Step {
-        let router = if slot.flags.admin { &self.admin } else { &self.router };
-        let outcome = if request.target() == b"*" {
-            Outcome::Ready(server_options())
-        } else if request.method() == Method::Connect {
+        let (outcome, fields) = self.ask(slot, request);
+        match outcome {
+            Outcome::Ready(mut response) => {
+                response.route_fields = fields;
+                self.respond(slot, request, response)
+            }
+            Outcome::Pending(future) => {
+                let inbox = Rc::clone(&self.inbox);
+                self.inbox.local().spawn(async move {
+                    let mut response = future.await;
+                    response.route_fields = fields;
+                    inbox.answer(key, response);
+                });
+                self.wait_for_answer(slot, request)
+            }
+        }
+    }
+
+    /// Finds the route and asks its handler; gives the route's own fields too.
+    fn ask(&mut self, slot: &Slot, request: Request<'_>) -> (Outcome, Option<Rc<[u8]>>) {
+        let unrouted = |response| (Outcome::Ready(response), None);
+        if request.target() == b"*" {
+            return unrouted(server_options());
+        }
+        if request.method() == Method::Connect {
             // No tunnels here (RFC 9110 9.3.6).
-            Outcome::Ready(Response::page(Status::NOT_IMPLEMENTED))
-        } else {
-            match files::decode(request.path(), Dotfiles::Served, &mut self.path) {
-                Err(error) => Outcome::Ready(Response::page(
-                    Status::from_code(error.status()).unwrap_or(Status::BAD_REQUEST),
-                )),
-                Ok(path) => match router.find(request, path) {
-                    None => Outcome::Ready(Response::page(Status::NOT_FOUND)),
-                    Some((target, matched)) => {
-                        let call = Call { request, path, matched, peer: slot.peer };
-                        match Rc::clone(&target.handler).handle(&call, &self.context) {
-                            Outcome::Ready(mut response) => {
-                                response.route_fields.clone_from(&target.fields);
-                                Outcome::Ready(response)
-                            }
-                            Outcome::Pending(future) => {
-                                let fields = target.fields.clone();
-                                let inbox = Rc::clone(&self.inbox);
-                                self.inbox.local().spawn(async move {
-                                    let mut response = future.await;
-                                    response.route_fields = fields;
-                                    inbox.answer(key, response);
-                                });
-                                return self.wait_for_answer(slot, request);
-                            }
-                        }
-                    }
-                },
+            return unrouted(Response::page(Status::NOT_IMPLEMENTED));
+        }
+        let path = match files::decode(request.path(), Dotfiles::Served, &mut self.path) {
+            Ok(path) => path,
+            Err(error) => {
+                let status = Status::from_code(error.status()).unwrap_or(Status::BAD_REQUEST);
+                return unrouted(Response::page(status));
             }
         };
-        match outcome {
-            Outcome::Ready(response) => self.respond(slot, request, response),
-            Outcome::Pending(_) => Step::Close,
-        }
+        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let Some((target, matched)) = router.find(request, path) else {
+            return unrouted(Response::page(Status::NOT_FOUND));
+        };
+        let call = Call { request, path, matched, peer: slot.peer };
+        (Rc::clone(&target.handler).handle(&call, &self.context), target.fields.clone())
     }
 
     fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> Step {
@@ -181,8 +183,7 @@ impl Worker {
             Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end(slot),
             Ok(true) => {
                 if slot.stage == Stage::Idle {
-                    slot.stage_bytes = u32::MAX;
-                    slot.deadline = self.deadlines.idle(self.now);
+                    self.begin_idle(slot);
                 }
                 step
             }

@@ -11,15 +11,14 @@ use std::{io, os::fd::AsFd, rc::Rc};
 use super::{
     Worker,
     cold::{self, Cold, Next},
-    connection::{KEPT_HEAD, Received, Step},
+    connection::{Received, Step, decode_kept},
     exchange::FileBody,
     outgoing,
     slot::{Key, Slot, Stage},
 };
 use crate::{
     http::Request,
-    http1::{self, Decoded},
-    log,
+    http1, log,
     sys::{
         open::{self, Residency},
         sendfile::sendfile,
@@ -85,9 +84,14 @@ impl Worker {
         if slot.flags.close {
             return self.end(slot);
         }
+        self.begin_idle(slot);
+        Step::Again
+    }
+
+    /// From now on the next request is waited for.
+    pub(super) fn begin_idle(&mut self, slot: &mut Slot) {
         slot.stage_bytes = u32::MAX;
         slot.deadline = self.deadlines.idle(self.now);
-        Step::Again
     }
 
     /// Sends what this turn collected behind what earlier turns kept. False when the socket is full.
@@ -341,10 +345,7 @@ impl Worker {
             return;
         }
         let Some(mut parts) = self.parts.take() else { return };
-        let request = head.and_then(|head| {
-            let decoded = http1::decode(head.filled(), &KEPT_HEAD, &mut parts);
-            matches!(decoded, Ok(Decoded::Complete)).then_some(head)
-        });
+        let request = head.filter(|head| decode_kept(head, &mut parts));
         let request = request.map(|head| Request { bytes: head.filled(), parts: &parts });
         self.log_access(slot, request, status, bytes);
         self.parts = Some(parts);
