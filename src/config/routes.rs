@@ -1,15 +1,18 @@
-//! Reading and checking of `routes`: hosts, prefixes, actions and header fields.
+//! Reading and checking of `routes`: hosts, prefixes, redirects and header fields; `files` reads what is about files.
 //!
 //! Whether a folder exists is not asked here; the server asks when it opens it.
 
-use std::{collections::BTreeMap, net::Ipv6Addr};
+mod files;
+
+use std::net::Ipv6Addr;
 
 use super::{
     document::Mark,
     field::Field,
-    settings::{Action, Files, Redirect, Route},
+    settings::{Action, Redirect, Route},
 };
 use crate::error::Result;
+use files::FilesKeys;
 
 /// Most routes.
 pub(super) const ROUTES_MAX: usize = 1024;
@@ -19,9 +22,6 @@ const ITEMS_MAX: usize = 64;
 
 /// Names and values of one route's header fields together, in bytes.
 const HEADER_BYTES_MAX: usize = 8192;
-
-/// Longest name of a file in a folder, `NAME_MAX` of limits.h.
-const NAME_BYTES_MAX: usize = 255;
 
 /// Header fields that the server computes itself; a second one would contradict it.
 const OWN_HEADERS: [&str; 15] = [
@@ -64,36 +64,25 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
     const KEYS: [&str; 8] = ["host", "path", "root", "index", "dotfiles", "types", "headers", "redirect"];
     const LATER: [&str; 5] = ["listing", "fallback", "precompressed", "error_pages", "proxy"];
     let (mut host, mut path, mut headers) = (None, String::from("/"), Vec::new());
-    let (mut root, mut redirect) = (None, None);
-    let (mut index, mut dotfiles, mut types) = (vec![String::from("index.html")], false, BTreeMap::new());
-    // The first key that is about files, for a redirect to complain of.
-    let mut about_files: Option<Field<'_>> = None;
+    let (mut files, mut redirect) = (FilesKeys::default(), None);
     for field in item.section()? {
         match field.key {
             "host" => host = Some(read_host(&field)?),
             "path" => path = read_path(&field)?,
-            "root" => root = Some(field.path()?),
-            "index" => index = read_index(&field)?,
-            "dotfiles" => dotfiles = field.bool()?,
-            "types" => types = read_types(&field)?,
             "headers" => headers = read_headers(&field)?,
             "redirect" => redirect = Some(read_redirect(&field)?),
+            _ if files.read(&field)? => {}
             _ => return Err(field.unknown(&KEYS, &LATER)),
         }
-        if matches!(field.key, "root" | "index" | "dotfiles" | "types") {
-            about_files.get_or_insert(field);
-        }
     }
-    let action = match (root, redirect, about_files) {
-        (Some(root), None, _) => Action::Files(Files { root, index, dotfiles, types }),
-        (None, Some(redirect), None) => Action::Redirect(redirect),
-        (_, Some(_), Some(field)) => {
+    let action = match (files.finish(), redirect) {
+        ((Some(files), _), None) => Action::Files(files),
+        ((None, None), Some(redirect)) => Action::Redirect(redirect),
+        ((_, Some(field)), Some(_)) => {
             return Err(field
                 .at_key(format!("{} has a redirect and {}; a route does one thing", item.path, field.key)));
         }
-        (None, None, _) | (Some(_), Some(_), None) => {
-            return Err(item.error(format!("{} needs a root or a redirect", item.path)));
-        }
+        _ => return Err(item.error(format!("{} needs a root or a redirect", item.path))),
     };
     Ok(Route { host, path, action, headers })
 }
@@ -138,47 +127,6 @@ fn read_path(field: &Field<'_>) -> Result<String> {
         return Err(field.error(format!("{} must not have empty, . or .. segments", field.path)));
     }
     Ok(path.to_owned())
-}
-
-fn read_index(field: &Field<'_>) -> Result<Vec<String>> {
-    field
-        .items(ITEMS_MAX)?
-        .iter()
-        .map(|item| {
-            let name = item.text()?;
-            if name.contains('/') || matches!(name, "." | "..") || name.len() > NAME_BYTES_MAX {
-                return Err(item.wrong("the name of a file, without /"));
-            }
-            Ok(name.to_owned())
-        })
-        .collect()
-}
-
-fn read_types(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
-    let mut types = BTreeMap::new();
-    for entry in bounded(field)? {
-        let extension = entry.key.strip_prefix('.').unwrap_or(entry.key).to_ascii_lowercase();
-        if extension.is_empty() || extension.contains(['/', '.']) || extension.len() > NAME_BYTES_MAX {
-            return Err(entry
-                .at_key(format!("{:?} in {} is not the extension of a file's name", entry.key, field.path)));
-        }
-        let media_type = entry.text()?;
-        if !is_media_type(media_type) {
-            return Err(entry.wrong("a media type such as text/plain; charset=utf-8"));
-        }
-        if types.insert(extension, media_type.to_owned()).is_some() {
-            return Err(
-                entry.at_key(format!("the extension {:?} is given twice in {}", entry.key, field.path))
-            );
-        }
-    }
-    Ok(types)
-}
-
-/// `type/subtype` of tokens, RFC 9110 8.3.1; what follows a semicolon must only be a field value.
-fn is_media_type(text: &str) -> bool {
-    let essence = text.split(';').next().unwrap_or_default().trim_end();
-    is_field_value(text) && essence.split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
 }
 
 fn read_headers(field: &Field<'_>) -> Result<Vec<(String, String)>> {
@@ -282,7 +230,7 @@ mod tests {
         read_routes(&Field::root(&node).section().unwrap()[0]).map_err(|error| error.to_string())
     }
 
-    fn one(text: &str) -> Result<Route, String> {
+    pub(super) fn one(text: &str) -> Result<Route, String> {
         read(&format!("- {text}\n")).map(|mut routes| routes.remove(0))
     }
 
@@ -378,31 +326,6 @@ mod tests {
     }
 
     #[test]
-    fn media_types_are_kept_by_lower_case_extension() {
-        let types = |text: &str| {
-            one(&format!("{{ root: a, types: {{ {text} }} }}")).map(|route| match route.action {
-                Action::Files(files) => files.types.into_iter().collect::<Vec<_>>(),
-                other => panic!("{other:?}"),
-            })
-        };
-        assert_eq!(
-            types(".WASM: application/wasm"),
-            Ok(vec![("wasm".to_owned(), "application/wasm".to_owned())])
-        );
-        assert!(types("txt: text/plain; charset=utf-8").is_ok());
-        for bad in [
-            "txt: text",
-            "txt: text/",
-            "txt: a b/c",
-            "txt: \"text/plain\\r\\n\"",
-            "a/b: text/plain",
-            "a: x/y, .A: x/y",
-        ] {
-            assert!(types(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
     fn redirects_lead_somewhere_with_a_redirect_status() {
         let to = |text: &str| {
             one(&format!("{{ redirect: {{ {text} }} }}")).map(|route| match route.action {
@@ -425,19 +348,6 @@ mod tests {
             );
         }
         assert_eq!(to("status: 301").unwrap_err(), "f:2:5: routes[0].redirect needs to: where it leads");
-    }
-
-    #[test]
-    fn index_names_are_names() {
-        assert!(one("{ root: a, index: [a.html, b.html] }").is_ok());
-        assert!(one("{ root: a, index: [] }").is_ok());
-        for bad in ["[a/b]", "[..]", "[1]", "[\"\"]"] {
-            assert!(
-                one(&format!("{{ root: a, index: {bad} }}"))
-                    .unwrap_err()
-                    .starts_with("f:2:22: routes[0].index[0]")
-            );
-        }
     }
 
     #[test]

@@ -1,0 +1,139 @@
+//! The keys of a route that serves files: where they are, and how folders and names are answered.
+
+use std::{collections::BTreeMap, path::PathBuf};
+
+use super::{ITEMS_MAX, bounded, is_field_value, is_token};
+use crate::{
+    config::{field::Field, settings::Files},
+    error::Result,
+};
+
+/// Longest name of a file in a folder, `NAME_MAX` of limits.h.
+const NAME_BYTES_MAX: usize = 255;
+
+/// The keys read so far.
+pub(super) struct FilesKeys<'a> {
+    root: Option<PathBuf>,
+    /// All but its `root`.
+    files: Files,
+    /// The first key that is about files, for a redirect to complain of.
+    first: Option<Field<'a>>,
+}
+
+impl Default for FilesKeys<'_> {
+    fn default() -> Self {
+        let files = Files {
+            root: PathBuf::new(),
+            index: vec![String::from("index.html")],
+            dotfiles: false,
+            types: BTreeMap::new(),
+        };
+        FilesKeys { root: None, files, first: None }
+    }
+}
+
+impl<'a> FilesKeys<'a> {
+    /// Reads a key; false when it is not about files.
+    pub(super) fn read(&mut self, field: &Field<'a>) -> Result<bool> {
+        let files = &mut self.files;
+        match field.key {
+            "root" => self.root = Some(field.path()?),
+            "index" => files.index = read_index(field)?,
+            "dotfiles" => files.dotfiles = field.bool()?,
+            "types" => files.types = read_types(field)?,
+            _ => return Ok(false),
+        }
+        self.first.get_or_insert_with(|| field.clone());
+        Ok(true)
+    }
+
+    /// What is served, if a root was given; and the first key about files, if there was one.
+    pub(super) fn finish(self) -> (Option<Files>, Option<Field<'a>>) {
+        let FilesKeys { root, files, first } = self;
+        (root.map(|root| Files { root, ..files }), first)
+    }
+}
+
+fn read_index(field: &Field<'_>) -> Result<Vec<String>> {
+    field
+        .items(ITEMS_MAX)?
+        .iter()
+        .map(|item| {
+            let name = item.text()?;
+            if name.contains('/') || matches!(name, "." | "..") || name.len() > NAME_BYTES_MAX {
+                return Err(item.wrong("the name of a file, without /"));
+            }
+            Ok(name.to_owned())
+        })
+        .collect()
+}
+
+fn read_types(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
+    let mut types = BTreeMap::new();
+    for entry in bounded(field)? {
+        let extension = entry.key.strip_prefix('.').unwrap_or(entry.key).to_ascii_lowercase();
+        if extension.is_empty() || extension.contains(['/', '.']) || extension.len() > NAME_BYTES_MAX {
+            return Err(entry
+                .at_key(format!("{:?} in {} is not the extension of a file's name", entry.key, field.path)));
+        }
+        let media_type = entry.text()?;
+        if !is_media_type(media_type) {
+            return Err(entry.wrong("a media type such as text/plain; charset=utf-8"));
+        }
+        if types.insert(extension, media_type.to_owned()).is_some() {
+            return Err(
+                entry.at_key(format!("the extension {:?} is given twice in {}", entry.key, field.path))
+            );
+        }
+    }
+    Ok(types)
+}
+
+/// `type/subtype` of tokens, RFC 9110 8.3.1; what follows a semicolon must only be a field value.
+fn is_media_type(text: &str) -> bool {
+    let essence = text.split(';').next().unwrap_or_default().trim_end();
+    is_field_value(text) && essence.split_once('/').is_some_and(|(main, sub)| is_token(main) && is_token(sub))
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::{routes::tests::one, settings::Action};
+
+    #[test]
+    fn media_types_are_kept_by_lower_case_extension() {
+        let types = |text: &str| {
+            one(&format!("{{ root: a, types: {{ {text} }} }}")).map(|route| match route.action {
+                Action::Files(files) => files.types.into_iter().collect::<Vec<_>>(),
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(
+            types(".WASM: application/wasm"),
+            Ok(vec![("wasm".to_owned(), "application/wasm".to_owned())])
+        );
+        assert!(types("txt: text/plain; charset=utf-8").is_ok());
+        for bad in [
+            "txt: text",
+            "txt: text/",
+            "txt: a b/c",
+            "txt: \"text/plain\\r\\n\"",
+            "a/b: text/plain",
+            "a: x/y, .A: x/y",
+        ] {
+            assert!(types(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn index_names_are_names() {
+        assert!(one("{ root: a, index: [a.html, b.html] }").is_ok());
+        assert!(one("{ root: a, index: [] }").is_ok());
+        for bad in ["[a/b]", "[..]", "[1]", "[\"\"]"] {
+            assert!(
+                one(&format!("{{ root: a, index: {bad} }}"))
+                    .unwrap_err()
+                    .starts_with("f:2:22: routes[0].index[0]")
+            );
+        }
+    }
+}
