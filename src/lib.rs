@@ -12,6 +12,7 @@ pub mod config;
 mod error;
 pub mod metrics;
 
+pub mod admission;
 pub mod files;
 pub mod http;
 pub mod http1;

@@ -67,6 +67,7 @@ listen:
   - address: 127.0.0.1:8081
   - "[::1]:8082"
   - address: "unix:run/x.sock"
+    connections: 77
 admin: { address: 127.0.0.1:9091 }
 routes:
   - host: Example.com
@@ -88,7 +89,9 @@ memory:
   response_cache: { size: 10MB, static: 1025 }
   raise_nofile: true
 timeouts: { header: 1s, body: 2m, write: 3h, idle: 4ms, drain: 0s }
-limits: { header_bytes: 16KB, headers: 50, target_bytes: 4KB, body_bytes: 0, requests_per_connection: 1000 }
+limits: { header_bytes: 16KB, headers: 50, target_bytes: 4KB, body_bytes: 0, requests_per_connection: 1000,
+          connections_per_ip: 8, requests_per_ip: 50, requests_per_ip_burst: 90,
+          exempt: [127.0.0.1, 10.0.0.0/8, "::1", "2001:db8::/32"] }
 access_log: { path: logs/access.log, format: combined }
 log: { level: debug, format: text, path: "-" }
 "#;
@@ -159,7 +162,23 @@ fn every_key_is_taken() {
     assert_eq!(settings.memory.buffer_pools.large, 12);
     assert_eq!(settings.memory.open_file_cache.valid, Duration::from_millis(1500));
     assert_eq!(settings.timeouts.drain, Duration::ZERO);
+    assert_eq!(settings.listeners.iter().map(|one| one.connections).collect::<Vec<_>>(), [0, 0, 77]);
+    let limits = &settings.limits;
+    assert_eq!(
+        (limits.connections_per_ip, limits.requests_per_ip, limits.requests_per_ip_burst),
+        (8, 50, 90)
+    );
+    let exempt: Vec<String> = limits.exempt.iter().map(ToString::to_string).collect();
+    assert_eq!(exempt, ["127.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32"]);
     assert_eq!(settings.access_log.unwrap().path, LogPath::File(base.join("logs/access.log")));
+}
+
+#[test]
+fn a_burst_is_one_second_of_requests_unless_given() {
+    let burst = |text: &str| settings(&format!("limits: {{ {text} }}")).limits.requests_per_ip_burst;
+    assert_eq!(burst("requests_per_ip: 50"), 50);
+    assert_eq!(burst("requests_per_ip: 50, requests_per_ip_burst: 1"), 1);
+    assert_eq!(burst("headers: 1"), 0);
 }
 
 #[test]

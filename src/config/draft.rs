@@ -7,12 +7,13 @@ use std::{ops::RangeInclusive, time::Duration};
 use super::{
     document::{Mark, Node, Value},
     field::Field,
+    network::Network,
     routes::read_routes,
     settings::{
         AccessLog, BufferPools, Level, Limits, Listener, Log, LogPath, OpenFileCache, Route, Timeouts,
     },
 };
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 /// Most addresses in `listen`, inherited sockets included.
 pub(super) const LISTENERS_MAX: usize = 64;
@@ -32,6 +33,10 @@ const HEADERS: RangeInclusive<u64> = 1..=1024;
 const TARGET_BYTES: RangeInclusive<u64> = 64..=64 << 10;
 const BODY_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 const REQUESTS: RangeInclusive<u64> = 0..=u32::MAX as u64;
+/// Of a listener's or a client's connections, and of a client's requests.
+const CAP: RangeInclusive<u64> = 0..=1_000_000;
+/// Most items of `limits.exempt`.
+const EXEMPT_MAX: usize = 256;
 
 /// A value that a later check may have to complain about.
 #[derive(Clone, Debug)]
@@ -106,7 +111,7 @@ impl Draft {
                 "shards" => draft.shards = read_shards(&field)?,
                 "pin_shards" => draft.pin_shards = field.bool()?,
                 "listen" => draft.listen = Some(mark(&field, read_listen(&field)?)),
-                "admin" => draft.admin = Some(read_listener(&field, &[])?),
+                "admin" => draft.admin = Some(read_admin(&field)?),
                 "routes" => draft.routes = read_routes(&field)?,
                 "memory" => draft.read_memory(&field)?,
                 "timeouts" => read_timeouts(&field, &mut draft.timeouts)?,
@@ -175,9 +180,18 @@ impl Draft {
     }
 
     fn read_limits(&mut self, limits: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 5] =
-            ["header_bytes", "headers", "target_bytes", "body_bytes", "requests_per_connection"];
-        const LATER: [&str; 2] = ["connections_per_ip", "h2_streams"];
+        const KEYS: [&str; 9] = [
+            "header_bytes",
+            "headers",
+            "target_bytes",
+            "body_bytes",
+            "requests_per_connection",
+            "connections_per_ip",
+            "requests_per_ip",
+            "requests_per_ip_burst",
+            "exempt",
+        ];
+        const LATER: [&str; 1] = ["h2_streams"];
         for field in limits.section()? {
             match field.key {
                 "header_bytes" => self.limits.header_bytes = field.size(HEADER_BYTES)?,
@@ -185,6 +199,10 @@ impl Draft {
                 "target_bytes" => self.target_bytes = Some(mark(&field, field.size(TARGET_BYTES)?)),
                 "body_bytes" => self.limits.body_bytes = field.size(BODY_BYTES)?,
                 "requests_per_connection" => self.limits.requests_per_connection = field.count(REQUESTS)?,
+                "connections_per_ip" => self.limits.connections_per_ip = field.count(CAP)?,
+                "requests_per_ip" => self.limits.requests_per_ip = field.count(CAP)?,
+                "requests_per_ip_burst" => self.limits.requests_per_ip_burst = field.count(CAP)?,
+                "exempt" => self.limits.exempt = read_exempt(&field)?,
                 _ => return Err(field.unknown(&KEYS, &LATER)),
             }
         }
@@ -209,7 +227,7 @@ fn read_listen(field: &Field<'_>) -> Result<Vec<Marked<Listener>>> {
     for item in field.items(LISTENERS_MAX)? {
         let listener = match item.node.value {
             Value::Text(_) => read_address(&item)?,
-            _ => read_listener(&item, &["tls"])?,
+            _ => read_listener(&item)?,
         };
         if listeners.iter().any(|other| other.value.clashes_with(&listener.value)) {
             return Err(item.error(format!("{}: {} is listened on already", item.path, listener.value.name)));
@@ -219,16 +237,36 @@ fn read_listen(field: &Field<'_>) -> Result<Vec<Marked<Listener>>> {
     Ok(listeners)
 }
 
-/// A mapping with an `address`; the keys in `later` are not in this version.
-fn read_listener(field: &Field<'_>, later: &[&str]) -> Result<Marked<Listener>> {
+/// A mapping with an `address`, and perhaps a cap.
+fn read_listener(field: &Field<'_>) -> Result<Marked<Listener>> {
+    let mut address = None;
+    let mut connections = 0;
+    for entry in field.section()? {
+        match entry.key {
+            "address" => address = Some(read_address(&entry)?),
+            "connections" => connections = entry.count(CAP)?,
+            _ => return Err(entry.unknown(&["address", "connections"], &["tls"])),
+        }
+    }
+    let mut listener = address.ok_or_else(|| needs_address(field))?;
+    listener.value.connections = connections;
+    Ok(listener)
+}
+
+/// A mapping with an `address` and nothing else.
+fn read_admin(field: &Field<'_>) -> Result<Marked<Listener>> {
     let mut address = None;
     for entry in field.section()? {
         match entry.key {
             "address" => address = Some(read_address(&entry)?),
-            _ => return Err(entry.unknown(&["address"], later)),
+            _ => return Err(entry.unknown(&["address"], &[])),
         }
     }
-    address.ok_or_else(|| field.at_key(format!("{} needs an address", field.path)))
+    address.ok_or_else(|| needs_address(field))
+}
+
+fn needs_address(field: &Field<'_>) -> Error {
+    field.at_key(format!("{} needs an address", field.path))
 }
 
 fn read_address(field: &Field<'_>) -> Result<Marked<Listener>> {
@@ -263,6 +301,14 @@ fn read_tier(tier: &Field<'_>, bytes: u64, count: &mut usize) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn read_exempt(field: &Field<'_>) -> Result<Vec<Network>> {
+    let parse = |item: &Field<'_>| {
+        let Value::Text(_) = item.node.value else { return Err(item.wrong(super::network::ALLOWED)) };
+        Network::parse(item.text()?).map_err(|what| item.error(format!("{} {what}", item.path)))
+    };
+    field.items(EXEMPT_MAX)?.iter().map(parse).collect()
 }
 
 fn read_timeouts(field: &Field<'_>, timeouts: &mut Timeouts) -> Result<()> {
@@ -343,7 +389,7 @@ mod tests {
         assert_eq!(
             read("limits:\n  header_bytes: 4KB\n  heders: 3\n").unwrap_err(),
             "f:3:3: unknown key \"heders\" in limits; allowed: header_bytes, headers, target_bytes, body_bytes, \
-             requests_per_connection"
+             requests_per_connection, connections_per_ip, requests_per_ip, requests_per_ip_burst, exempt"
         );
         assert_eq!(
             read("worker_connections: 3\n").unwrap_err(),
@@ -380,7 +426,6 @@ mod tests {
             ("timeouts: { handshake: 1s }", "f:1:13: timeouts.handshake"),
             ("timeouts: { upstream_connect: 1s }", "f:1:13: timeouts.upstream_connect"),
             ("timeouts: { upstream_read: 1s }", "f:1:13: timeouts.upstream_read"),
-            ("limits: { connections_per_ip: 0 }", "f:1:11: limits.connections_per_ip"),
             ("limits: { h2_streams: 100 }", "f:1:11: limits.h2_streams"),
         ] {
             assert_eq!(read(text).unwrap_err(), format!("{told}: not in this version"));
@@ -417,6 +462,14 @@ mod tests {
                 "limits: { body_bytes: 0 }",
                 "limits: { requests_per_connection: 0 }",
                 "limits: { requests_per_connection: 4294967295 }",
+                "limits: { connections_per_ip: 0 }",
+                "limits: { connections_per_ip: 1000000 }",
+                "limits: { requests_per_ip: 0, requests_per_ip_burst: 0 }",
+                "limits: { requests_per_ip: 1000000, requests_per_ip_burst: 1000000 }",
+                "limits: { exempt: [] }",
+                "limits: { exempt: 127.0.0.1 }",
+                "listen: [{ address: \"[::1]:1\", connections: 0 }]",
+                "listen: [{ address: \"[::1]:1\", connections: 1000000 }]",
             ],
             [
                 "shards: 0",
@@ -442,6 +495,16 @@ mod tests {
                 "limits: { headers: 1025 }",
                 "limits: { target_bytes: 63 }",
                 "limits: { requests_per_connection: 4294967296 }",
+                "limits: { connections_per_ip: 1000001 }",
+                "limits: { connections_per_ip: -1 }",
+                "limits: { requests_per_ip: 1000001 }",
+                "limits: { requests_per_ip: 0.5 }",
+                "limits: { requests_per_ip_burst: 1000001 }",
+                "limits: { exempt: }",
+                "limits: { exempt: [1] }",
+                "listen: [{ address: \"[::1]:1\", connections: 1000001 }]",
+                "listen: [{ connections: 1 }]",
+                "admin: { address: \"[::1]:1\", connections: 1 }",
                 "log: { level: warning }",
                 "log: { format: json }",
                 "log: { path: 3 }",
@@ -487,6 +550,17 @@ mod tests {
         let text = |count: usize| format!("listen: [{}]", vec!["\"127.0.0.1:0\""; count].join(", "));
         assert!(read(&text(LISTENERS_MAX)).is_ok());
         assert!(read(&text(LISTENERS_MAX + 1)).unwrap_err().contains("has 65 items, at most 64"));
+    }
+
+    #[test]
+    fn exempt_networks_are_at_most_256_and_each_is_named_where_it_stands() {
+        let text = |count: usize| format!("limits: {{ exempt: [{}] }}", vec!["10.0.0.0/8"; count].join(", "));
+        assert_eq!(read(&text(EXEMPT_MAX)).unwrap().limits.exempt.len(), EXEMPT_MAX);
+        assert!(read(&text(EXEMPT_MAX + 1)).unwrap_err().contains("has 257 items, at most 256"));
+        assert_eq!(
+            read("limits:\n  exempt:\n    - \"::1\"\n    - 10.0.0.1/8\n").unwrap_err(),
+            "f:4:7: limits.exempt[1] names 10.0.0.1, an address inside the network; the network is 10.0.0.0/8"
+        );
     }
 
     #[test]

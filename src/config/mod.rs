@@ -8,6 +8,7 @@ mod address;
 mod document;
 mod draft;
 mod field;
+mod network;
 mod resolve;
 mod routes;
 mod settings;
@@ -24,6 +25,7 @@ use std::{
 
 use document::{Mark, Node, Source, TEXT_BYTES_MAX, Value};
 use draft::{Draft, LISTENERS_MAX};
+pub use network::Network;
 pub use settings::*;
 
 use crate::error::{Error, ErrorKind, Place, Result};

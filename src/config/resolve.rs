@@ -94,6 +94,7 @@ fn resolve_listeners(draft: &Draft, sockets: &[(String, Arc<OwnedFd>)]) -> Resul
     listeners.extend(sockets.iter().map(|(name, socket)| Listener {
         name: name.clone(),
         address: Address::Inherited(Arc::clone(socket)),
+        connections: 0,
     }));
     if let (Some(listen), true) = (&draft.listen, listeners.is_empty()) {
         return Err(listen.mark.error(ErrorKind::Config, "listen needs at least one address"));
@@ -114,7 +115,8 @@ fn resolve_listeners(draft: &Draft, sockets: &[(String, Arc<OwnedFd>)]) -> Resul
     Ok(listeners)
 }
 
-/// A target lies within the head, so a smaller bound of the head also bounds a target nobody spoke of.
+/// A target lies within the head, so a smaller bound of the head also bounds a target nobody spoke of. A burst that
+/// nobody spoke of is one second's requests.
 fn resolve_limits(draft: &Draft) -> Result<Limits> {
     let header_bytes = draft.limits.header_bytes;
     let target_bytes = match &draft.target_bytes {
@@ -128,7 +130,11 @@ fn resolve_limits(draft: &Draft) -> Result<Limits> {
         Some(target) => target.value,
         None => draft.limits.target_bytes.min(header_bytes),
     };
-    Ok(Limits { target_bytes, ..draft.limits })
+    let burst = match draft.limits.requests_per_ip_burst {
+        0 => draft.limits.requests_per_ip,
+        burst => burst,
+    };
+    Ok(Limits { target_bytes, requests_per_ip_burst: burst, ..draft.limits.clone() })
 }
 
 /// The whole cache and its static share, half of it unless given. A share given alone makes the whole fit it.
@@ -228,7 +234,7 @@ fn wide(count: usize) -> u64 {
 
 fn loopback(port: u16) -> Listener {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Listener { name: address.to_string(), address: Address::Tcp(address) }
+    Listener { name: address.to_string(), address: Address::Tcp(address), connections: 0 }
 }
 
 fn welcome() -> Route {

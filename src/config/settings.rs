@@ -6,6 +6,8 @@ use std::{
     collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration,
 };
 
+use super::Network;
+
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -38,6 +40,8 @@ pub struct Listener {
     pub name: String,
     /// Where to listen.
     pub address: Address,
+    /// Connections taken here at once, over all shards; one more gets 503. 0 is no cap but the shards' own.
+    pub connections: usize,
 }
 
 /// Where a listener listens.
@@ -187,8 +191,9 @@ impl Default for Timeouts {
     }
 }
 
-/// Bounds on requests. 0 is unlimited for `body_bytes` and `requests_per_connection` only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Bounds on requests and on single clients. 0 is unlimited for `body_bytes`, `requests_per_connection` and the two
+/// bounds of a client. A client is an IPv4 address or the /64 network of an IPv6 address.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// Request line and header fields together, in bytes: 431 past it. 512 B to 64 KB.
     pub header_bytes: usize,
@@ -200,6 +205,15 @@ pub struct Limits {
     pub body_bytes: u64,
     /// Requests answered on one connection; the last one says `Connection: close`.
     pub requests_per_connection: u32,
+    /// Connections of one client at once, over all shards and listeners: 503 past it.
+    pub connections_per_ip: u32,
+    /// Requests of one client a second, over all shards: 429 past it.
+    pub requests_per_ip: u32,
+    /// Requests that a client which has asked for nothing lately may send at once. At least 1 if `requests_per_ip`
+    /// is not 0.
+    pub requests_per_ip_burst: u32,
+    /// Clients that the bounds of a client are not for. At most 256.
+    pub exempt: Vec<Network>,
 }
 
 impl Default for Limits {
@@ -210,6 +224,10 @@ impl Default for Limits {
             target_bytes: 8 << 10,
             body_bytes: 16 << 20,
             requests_per_connection: 0,
+            connections_per_ip: 0,
+            requests_per_ip: 0,
+            requests_per_ip_burst: 0,
+            exempt: Vec::new(),
         }
     }
 }

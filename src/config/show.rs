@@ -42,13 +42,19 @@ impl Settings {
         writeln!(
             out,
             "limits:\n  header_bytes: {}\n  headers: {}\n  target_bytes: {}\n  body_bytes: {}\n  \
-             requests_per_connection: {}",
+             requests_per_connection: {}\n  connections_per_ip: {}\n  requests_per_ip: {}\n  \
+             requests_per_ip_burst: {}",
             size(limits.header_bytes),
             limits.headers,
             size(limits.target_bytes),
             show_size(limits.body_bytes),
             limits.requests_per_connection,
+            limits.connections_per_ip,
+            limits.requests_per_ip,
+            limits.requests_per_ip_burst,
         )?;
+        let exempt: Vec<String> = limits.exempt.iter().map(|network| quote(&network.to_string())).collect();
+        writeln!(out, "  exempt: [{}]", exempt.join(", "))?;
         if let Some(log) = &self.access_log {
             writeln!(out, "access_log:\n  path: {}\n  format: combined", log_path(&log.path))?;
         }
@@ -92,6 +98,7 @@ fn write_listeners(out: &mut String, listeners: &[Listener]) -> std::fmt::Result
     }
     for listener in written_ones {
         writeln!(out, "  - address: {}", quote(&written(listener)))?;
+        writeln!(out, "    connections: {}", listener.connections)?;
     }
     for listener in inherited {
         writeln!(out, "# listening too: the inherited socket {}", quote(&listener.name))?;

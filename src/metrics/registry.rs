@@ -189,6 +189,11 @@ impl Registry {
             "reason",
             self.refusal_labels.iter().enumerate().map(|(index, label)| (label, self.refused(index))),
         );
+        text.counter(
+            "webserver_requests_limited_total",
+            "Requests answered with 429 because their client asks too often.",
+            self.sum(|shard| &shard.requests_limited),
+        );
         let mut durations = Merged::default();
         self.shards.iter().for_each(|shard| durations.add(&shard.request_duration));
         text.histogram(

@@ -35,6 +35,8 @@ pub struct ShardMetrics {
     pub timeouts: [Counter; Timeout::COUNT],
     /// Requests refused before a handler saw them; indices are those of the registry's labels.
     pub refusals: Box<[Counter]>,
+    /// Requests answered with 429: their client asks too often.
+    pub requests_limited: Counter,
     /// `accept` failures other than "nothing there" and those of `descriptor_exhaustion`.
     pub accept_errors: Counter,
     /// `accept` failures for want of a descriptor (`EMFILE`, `ENFILE`).
@@ -90,6 +92,7 @@ impl ShardMetrics {
             shed: [const { Counter::new() }; Shed::COUNT],
             timeouts: [const { Counter::new() }; Timeout::COUNT],
             refusals: (0..refusals).map(|_| Counter::new()).collect(),
+            requests_limited: Counter::new(),
             accept_errors: Counter::new(),
             descriptor_exhaustion: Counter::new(),
             file_cache_entries: Gauge::new(),
@@ -135,19 +138,25 @@ pub enum Shed {
     Capacity,
     /// The process has no descriptor left.
     Descriptors,
+    /// The listener has all the connections that it may have.
+    Listener,
+    /// The client has.
+    PerIp,
 }
 
 impl Shed {
     /// Number of reasons.
     pub const COUNT: usize = Shed::ALL.len();
     /// Every reason, in the order of its index.
-    pub const ALL: [Shed; 2] = [Shed::Capacity, Shed::Descriptors];
+    pub const ALL: [Shed; 4] = [Shed::Capacity, Shed::Descriptors, Shed::Listener, Shed::PerIp];
 
     /// The reason as a metric label.
     pub const fn label(self) -> &'static str {
         match self {
             Shed::Capacity => "capacity",
             Shed::Descriptors => "descriptors",
+            Shed::Listener => "listener",
+            Shed::PerIp => "per_ip",
         }
     }
 }

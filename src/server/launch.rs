@@ -13,6 +13,8 @@ use std::{
 
 use super::{CUT_GRACE, Options, Server, bind, join};
 use crate::{
+    admission::Admission,
+    clock::Clock,
     config::{Config, LogPath},
     error::{Error, ErrorKind, Result},
     http1::Refusal,
@@ -55,6 +57,8 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
         }
     }
 
+    let admission = Arc::new(Admission::new(settings));
+    let clock = Clock::start();
     let registry = Arc::new(Registry::new(settings.shards, Refusal::LABELS));
     let health = Arc::new(Health::default());
     let writer = Writer::start(&log_plan(&site, &options, &registry))?;
@@ -74,6 +78,8 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
             index,
             site: Arc::clone(&site),
             listeners,
+            admission: Arc::clone(&admission),
+            clock,
             mailbox: Arc::clone(&mailbox),
             metrics,
             registry: Arc::clone(&registry),
@@ -112,6 +118,7 @@ pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
         health,
         bound,
         unix_paths,
+        admission,
         settings: Mutex::new(site),
         options,
         writer: Mutex::new(writer),

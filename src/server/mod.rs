@@ -17,6 +17,7 @@ use std::{
 };
 
 use crate::{
+    admission::Admission,
     config::{Config, Host, Level, Settings},
     error::{Error, ErrorKind, Result},
     log,
@@ -68,6 +69,7 @@ pub struct Server {
     health: Arc<Health>,
     bound: Vec<Bound>,
     unix_paths: Vec<bind::UnixPath>,
+    admission: Arc<Admission>,
     settings: Mutex<Arc<Site>>,
     options: Options,
     writer: Mutex<Option<log::Writer>>,
@@ -129,6 +131,7 @@ impl Server {
         let mut current = lock(&self.settings);
         unchanged(&current.settings, &settings)?;
         let site = Arc::new(Site::open(settings)?);
+        self.admission.reload(&site.settings);
         let (sender, done) = mpsc::channel();
         for shard in &self.shards {
             // A full mailbox means that the shard does not run any more; the wait below will say so.

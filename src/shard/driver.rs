@@ -194,7 +194,8 @@ impl Driver {
         let now = self.worker.clock.now();
         self.worker.now = now;
         self.worker.context.now.set(now);
-        self.worker.clock.nanos()
+        self.worker.turn_nanos = self.worker.clock.nanos();
+        self.worker.turn_nanos
     }
 
     fn end_turn(&mut self, begun_nanos: u64) {
@@ -474,6 +475,7 @@ impl Driver {
             return;
         }
         let mut slot = self.slots.remove(key.index as usize);
+        self.uncount(slot.peer, slot.listener, slot.flags);
         *self.count_of(&slot) -= 1;
         if slot.stage == Stage::Idle && !slot.flags.admin {
             self.idle -= 1;

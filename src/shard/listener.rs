@@ -12,6 +12,7 @@ use super::{
     slot::{Flags, Slot, Stage},
 };
 use crate::{
+    admission::Client,
     metrics::Shed,
     sys::{
         epoll,
@@ -67,7 +68,7 @@ impl Driver {
             let Some(Some(listening)) = self.listeners.get(index) else { return false };
             let admin = listening.admin;
             match socket::accept(listening.socket.as_fd()) {
-                Ok((socket, peer)) => self.admit(socket, peer, admin),
+                Ok((socket, peer)) => self.admit(socket, peer, index, admin),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return false,
                     Some(libc::EMFILE | libc::ENFILE) => match self.shed_without_descriptor(index) {
@@ -98,14 +99,19 @@ impl Driver {
         true
     }
 
-    fn admit(&mut self, socket: OwnedFd, peer: Peer, admin: bool) {
+    fn admit(&mut self, socket: OwnedFd, peer: Peer, index: usize, admin: bool) {
         self.worker.metrics.connections_accepted.add(1);
-        let full = !admin && self.open >= self.capacity;
-        if full {
-            self.worker.metrics.count_shed(Shed::Capacity);
+        // At most 64 listeners and the admin listener, which no cap is for.
+        let listener = u8::try_from(index).unwrap_or(u8::MAX);
+        // A client usually sends at once: the first receive often finds its request.
+        let mut flags = Flags { readable: true, admin, ..Flags::default() };
+        if !admin && let Err(reason) = self.count(peer, listener, &mut flags) {
+            self.worker.metrics.count_shed(reason);
+            flags.shed = true;
         }
-        let room = if admin { self.admins < ADMIN_SLOTS } else { !full || self.sheds < SHED_SLOTS };
+        let room = if admin { self.admins < ADMIN_SLOTS } else { !flags.shed || self.sheds < SHED_SLOTS };
         if !room || self.slots.len() >= self.slots.capacity() {
+            self.uncount(peer, listener, flags);
             // Not even a slot to linger in: the answer may be lost, the client is told as well as can be.
             if !admin {
                 let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
@@ -121,18 +127,58 @@ impl Driver {
             requests: 0,
             stage_bytes: 0,
             peer,
+            listener,
             stage: Stage::Fresh,
-            // A client usually sends at once: the first receive often finds its request.
-            flags: Flags { readable: true, admin, shed: full, ..Flags::default() },
+            flags,
             exchange: None,
         });
-        let step = if full {
+        let step = if flags.shed {
             self.turn(key, |worker, slot, _| worker.shed(slot))
         } else {
             self.turn(key, |worker, slot, key| worker.serve(slot, key))
         };
         if step != Step::Close && !self.register(key) {
             self.close(key);
+        }
+    }
+
+    /// Counts a connection where a limit asks for it, or says which limit it would pass; then it is counted nowhere.
+    fn count(&self, peer: Peer, listener: u8, flags: &mut Flags) -> Result<(), Shed> {
+        if self.open >= self.capacity {
+            return Err(Shed::Capacity);
+        }
+        let (admission, limits) = (&self.worker.admission, &self.worker.client_limits);
+        if let Some(cap) = admission.listener(listener.into()).filter(|cap| cap.is_on()) {
+            if !cap.take() {
+                return Err(Shed::Listener);
+            }
+            flags.counted_by_listener = true;
+        }
+        if limits.connections > 0
+            && let Some(client) = limits.client(peer)
+        {
+            if !admission.clients.take(client, limits.connections) {
+                self.uncount(peer, listener, *flags);
+                flags.counted_by_listener = false;
+                return Err(Shed::PerIp);
+            }
+            flags.counted_by_client = true;
+        }
+        Ok(())
+    }
+
+    /// A connection with these flags is gone. Whatever the limits are by now, it leaves the counts that it is in.
+    pub(super) fn uncount(&self, peer: Peer, listener: u8, flags: Flags) {
+        let admission = &self.worker.admission;
+        if flags.counted_by_listener
+            && let Some(cap) = admission.listener(listener.into())
+        {
+            cap.give_back();
+        }
+        if flags.counted_by_client
+            && let Some(client) = Client::of(peer)
+        {
+            admission.clients.give_back(client);
         }
     }
 

@@ -26,6 +26,7 @@ use std::{
 };
 
 use crate::{
+    admission::{Admission, Client, Exempt, Rate},
     clock::{Clock, Now},
     error::{Error, Result},
     files::{FileCache, PathBuffer},
@@ -36,7 +37,7 @@ use crate::{
     metrics::{Registry, ShardMetrics},
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
     service::{Admin, Context, Health, Router, Site},
-    sys::event::EventFd,
+    sys::{event::EventFd, socket::Peer},
 };
 
 use cold::Permits;
@@ -77,6 +78,10 @@ pub struct Setup {
     pub site: Arc<Site>,
     /// This shard's listeners: listening already.
     pub listeners: Vec<Listening>,
+    /// What is counted over all shards.
+    pub admission: Arc<Admission>,
+    /// The time that all shards share.
+    pub clock: Clock,
     /// Where other threads reach it.
     pub mailbox: Arc<Mailbox<Message>>,
     /// Its counters.
@@ -127,12 +132,16 @@ struct Worker {
     cold_permits: Permits,
     metrics: Arc<ShardMetrics>,
     access_log: Option<AccessLog>,
+    admission: Arc<Admission>,
+    client_limits: ClientLimits,
     limits: http1::Limits,
     body_bytes_max: u64,
     requests_per_connection: u32,
     deadlines: Deadlines,
     clock: Clock,
     now: Now,
+    /// When the turn began, on `clock`.
+    turn_nanos: u64,
     date: DateCache,
     draining: bool,
     /// Responses of this turn that were answered at once, and are timed together.
@@ -144,7 +153,7 @@ struct Worker {
 impl Worker {
     fn new(setup: &mut Setup, local: Rc<Local>, finished: Arc<EventFd>) -> Self {
         let settings = &setup.site.settings;
-        let clock = Clock::start();
+        let clock = setup.clock;
         let now = clock.now();
         let (entries, content_bytes) = file_cache_share(settings);
         let files = FileCache::new(&settings.memory.open_file_cache, entries, content_bytes);
@@ -169,12 +178,15 @@ impl Worker {
             cold_permits: Permits::new(COLD_READERS_MAX),
             metrics: Arc::clone(&setup.metrics),
             access_log: setup.access_log.take(),
+            admission: Arc::clone(&setup.admission),
+            client_limits: ClientLimits::new(settings),
             limits: limits(settings),
             body_bytes_max: settings.limits.body_bytes,
             requests_per_connection: settings.limits.requests_per_connection,
             deadlines: Deadlines::new(&settings.timeouts),
             clock,
             now,
+            turn_nanos: clock.nanos(),
             date: DateCache::new(),
             draining: false,
             answered: 0,
@@ -188,6 +200,7 @@ impl Worker {
         let cache = &settings.memory.open_file_cache;
         self.router = Router::new(site);
         self.limits = limits(settings);
+        self.client_limits = ClientLimits::new(settings);
         self.body_bytes_max = settings.limits.body_bytes;
         self.requests_per_connection = settings.limits.requests_per_connection;
         let earliest = self.deadlines.earliest();
@@ -218,6 +231,33 @@ impl Worker {
         }
         self.parts.get_or_insert_with(Box::default);
         self.outgoing = Outgoing::new();
+    }
+}
+
+/// What one client may have, by the configuration in force.
+struct ClientLimits {
+    /// 0 is no limit.
+    connections: u32,
+    rate: Option<Rate>,
+    exempt: Exempt,
+}
+
+impl ClientLimits {
+    fn new(settings: &crate::config::Settings) -> Self {
+        let limits = &settings.limits;
+        ClientLimits {
+            connections: limits.connections_per_ip,
+            rate: Rate::new(limits.requests_per_ip, limits.requests_per_ip_burst),
+            exempt: Exempt::new(&limits.exempt),
+        }
+    }
+
+    /// The client that limits are for; `None` for an exempt one and for a unix socket.
+    fn client(&self, peer: Peer) -> Option<Client> {
+        match peer.ip() {
+            Some(address) if !self.exempt.contains(address) => Client::of(peer),
+            _ => None,
+        }
     }
 }
 

@@ -11,6 +11,7 @@ use super::{
     slot::{Key, Slot, Stage},
 };
 use crate::{
+    admission::{Rate, Verdict},
     files::{self, Dotfiles},
     http::{Method, Request, Status, Version},
     http1::{self, Refusal},
@@ -26,6 +27,12 @@ impl Worker {
 
     /// Has the request answered: now, or by a task that leaves the answer in the inbox.
     pub(super) fn dispatch(&mut self, slot: &mut Slot, key: Key, request: Request<'_>) -> Step {
+        if let Some(rate) = self.client_limits.rate
+            && let Verdict::Refused { retry_after_seconds } = self.ask_for_admission(slot, rate)
+        {
+            self.metrics.requests_limited.increment();
+            return self.respond(slot, request, too_many_requests(retry_after_seconds));
+        }
         let (outcome, fields) = self.ask(slot, request);
         match outcome {
             Outcome::Ready(mut response) => {
@@ -41,6 +48,14 @@ impl Worker {
                 });
                 self.wait_for_answer(slot, request)
             }
+        }
+    }
+
+    /// Counts a request against its client's rate.
+    fn ask_for_admission(&self, slot: &Slot, rate: Rate) -> Verdict {
+        match self.client_limits.client(slot.peer) {
+            Some(client) if !slot.flags.admin => self.admission.requests().ask(client, rate, self.turn_nanos),
+            _ => Verdict::Admitted,
         }
     }
 
@@ -199,6 +214,15 @@ impl Worker {
             }
         }
     }
+}
+
+/// The client asks too often (RFC 6585 4); the connection stays.
+fn too_many_requests(retry_after_seconds: u64) -> Response {
+    let text = "429 Too Many Requests\n";
+    let mut response =
+        Response::fixed(Status::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", text.as_bytes());
+    response.push_field("Retry-After", itoa::Buffer::new().format(retry_after_seconds).as_bytes());
+    response
 }
 
 /// `OPTIONS *` asks about the server as a whole (RFC 9110 9.3.7).

@@ -72,6 +72,8 @@ pub struct Slot {
     pub stage_bytes: u32,
     /// Who is at the other end.
     pub peer: Peer,
+    /// The listener it came from, by its place among the shard's.
+    pub listener: u8,
     /// What it waits for.
     pub stage: Stage,
     /// Facts about the connection.
@@ -93,6 +95,10 @@ pub struct Flags {
     pub admin: bool,
     /// Answered with 503 because there was no room; not counted as a connection.
     pub shed: bool,
+    /// In the count of its listener's connections.
+    pub counted_by_listener: bool,
+    /// In the count of its client's connections.
+    pub counted_by_client: bool,
     /// Close once the response in progress is sent.
     pub close: bool,
     /// The peer may have sent bytes that nobody will read: linger before closing.

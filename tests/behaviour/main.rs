@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
 
 mod bodies;
+mod clients;
 mod connections;
 mod deadlines;
 mod files;

@@ -6,7 +6,7 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     mem::size_of,
-    net::{Ipv4Addr, TcpStream},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     os::{
         fd::{AsRawFd, FromRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::chown, process::CommandExt},
@@ -174,6 +174,29 @@ pub fn own_address() -> Ipv4Addr {
     // 127.0/16 is left out: there are the addresses that everybody uses.
     let network = 1 + (high.wrapping_mul(31) ^ middle) % 254;
     Ipv4Addr::new(127, network, low, COUNT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// A connection from an address of the loopback network: another client to the server.
+pub fn connect_from(source: Ipv4Addr, to: SocketAddr) -> TcpStream {
+    let SocketAddr::V4(to) = to else { panic!("{to} is not IPv4") };
+    // SAFETY: no pointer is passed.
+    let fd = unsafe { libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) };
+    assert!(fd >= 0, "{}", io::Error::last_os_error());
+    // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+    let socket = unsafe { OwnedFd::from_raw_fd(fd) };
+    let raw = |address: SocketAddrV4| libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).unwrap(),
+        sin_port: address.port().to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes(address.ip().octets()) },
+        sin_zero: [0; 8],
+    };
+    let (from, to) = (raw(SocketAddrV4::new(source, 0)), raw(to));
+    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_in>()).unwrap();
+    // SAFETY: the address lives for the call and has the length that is told.
+    check(unsafe { libc::bind(socket.as_raw_fd(), (&raw const from).cast(), length) });
+    // SAFETY: the same.
+    check(unsafe { libc::connect(socket.as_raw_fd(), (&raw const to).cast(), length) });
+    TcpStream::from(socket)
 }
 
 /// Takes every descriptor that this process has left, until it is dropped.
