@@ -13,5 +13,5 @@ pub mod root;
 pub use cache::{FileCache, Found};
 pub use file::OpenFile;
 pub use open::{CONTENT_FILE_BYTES, CONTENT_FILE_BYTES_MAX, FileError, How, Opened};
-pub use path::{Dotfiles, PathBuffer, PathError, decode, has_hidden_segment};
+pub use path::{Dotfiles, PathBuffer, PathError, decode, decode_absolute, has_hidden_segment};
 pub use root::Root;

@@ -8,7 +8,9 @@ use crate::sys::open::PATH_BYTES_MAX;
 /// Room for one decoded path. A shard has one and uses it again for each request; about 4 KB.
 #[derive(Debug)]
 pub struct PathBuffer {
+    /// A slash, then the path.
     bytes: Box<[u8]>,
+    /// Bytes of the path.
     length: usize,
 }
 
@@ -43,11 +45,18 @@ pub enum PathError {
 impl PathBuffer {
     /// An empty buffer, allocated once.
     pub fn new() -> Self {
-        PathBuffer { bytes: vec![0; PATH_BYTES_MAX].into_boxed_slice(), length: 0 }
+        let mut bytes = vec![0; 1 + PATH_BYTES_MAX].into_boxed_slice();
+        bytes[0] = b'/';
+        PathBuffer { bytes, length: 0 }
+    }
+
+    /// The path as far as it was written, without the slash before it.
+    fn path(&self) -> &[u8] {
+        &self.bytes[1..=self.length]
     }
 
     fn push(&mut self, byte: u8) -> Result<(), PathError> {
-        let place = self.bytes.get_mut(self.length).ok_or(PathError::TooLong)?;
+        let place = self.bytes.get_mut(1 + self.length).ok_or(PathError::TooLong)?;
         *place = byte;
         self.length += 1;
         Ok(())
@@ -56,7 +65,7 @@ impl PathBuffer {
     /// Ends the segment that began at `start`, resolving it when it is empty, `.` or `..`. Returns whether a name was
     /// kept: only then does a slash belong behind it.
     fn end_segment(&mut self, start: usize) -> Result<bool, PathError> {
-        match &self.bytes[start..self.length] {
+        match &self.path()[start..] {
             b"" => Ok(false),
             b"." => {
                 self.length = start;
@@ -66,7 +75,7 @@ impl PathBuffer {
                 // What precedes is empty or ends in a slash: the segment to remove lies before that slash.
                 let before = start.checked_sub(1).ok_or(PathError::AboveRoot)?;
                 self.length =
-                    self.bytes[..before].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
+                    self.path()[..before].iter().rposition(|&byte| byte == b'/').map_or(0, |at| at + 1);
                 Ok(false)
             }
             _ => Ok(true),
@@ -108,16 +117,24 @@ pub fn decode<'a>(
     dotfiles: Dotfiles,
     buffer: &'a mut PathBuffer,
 ) -> Result<&'a [u8], PathError> {
+    decode_absolute(raw, dotfiles, buffer).map(|path| &path[1..])
+}
+
+/// Like [`decode`], with the leading slash: `/` for the root itself.
+pub fn decode_absolute<'a>(
+    raw: &'a [u8],
+    dotfiles: Dotfiles,
+    buffer: &'a mut PathBuffer,
+) -> Result<&'a [u8], PathError> {
     let Some((&b'/', relative)) = raw.split_first() else { return Err(PathError::NotAbsolute) };
     if is_plain(raw) {
-        return if relative.len() > PATH_BYTES_MAX { Err(PathError::TooLong) } else { Ok(relative) };
+        return if relative.len() > PATH_BYTES_MAX { Err(PathError::TooLong) } else { Ok(raw) };
     }
     resolve(relative, buffer)?;
-    let path = &buffer.bytes[..buffer.length];
-    if dotfiles == Dotfiles::Hidden && has_hidden_segment(path) {
+    if dotfiles == Dotfiles::Hidden && has_hidden_segment(buffer.path()) {
         return Err(PathError::Hidden);
     }
-    Ok(path)
+    Ok(&buffer.bytes[..=buffer.length])
 }
 
 /// Whether the path means itself: no escape, no empty segment, no segment that begins with a dot, no NUL.

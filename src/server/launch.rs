@@ -33,14 +33,14 @@ const IO_THREADS: usize = 4;
 /// Messages that may wait for a shard.
 const MAILBOX_MAX: usize = 256;
 
-pub(super) fn launch(config: &Config, options: Options) -> Result<Server> {
+pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let settings = config.resolve(&Server::host(options.binary))?;
     preflight()?;
     if settings.memory.raise_nofile {
         rlimit::raise_nofile()
             .map_err(|error| Error::io("cannot raise RLIMIT_NOFILE to its hard limit", &error))?;
     }
-    let site = Arc::new(Site::open(settings)?);
+    let site = Arc::new(Site::open(settings, std::mem::take(&mut options.handlers))?);
     let settings = &site.settings;
 
     let mut undo = Undo::default();

@@ -23,7 +23,7 @@ use crate::{
     log,
     metrics::Registry,
     runtime::{Jobs, Mailbox},
-    service::{Health, Site},
+    service::{Handlers, Health, Site},
     shard::Message,
     sys::{cpu, rlimit, thread},
 };
@@ -45,6 +45,8 @@ pub struct Options {
     pub log: Option<log::Callback>,
     /// Overrides `log.level` of the configuration.
     pub log_level: Option<Level>,
+    /// What answers beside the configured routes. They live until the server and its last reload are done with them.
+    pub handlers: Handlers,
 }
 
 /// A listener of a running server.
@@ -122,6 +124,12 @@ impl Server {
     /// [`ErrorKind::Config`] naming the key when something differs that cannot change while running; whatever
     /// the configuration or its folders are refused for; [`ErrorKind::State`] in a drain and after a stop.
     pub fn reload(&self, config: &Config) -> Result<()> {
+        let handlers = lock(&self.settings).handlers.clone();
+        self.reload_with(config, handlers)
+    }
+
+    /// Like [`Server::reload`], with other handlers too: routes and handlers are replaced together.
+    pub fn reload_with(&self, config: &Config, handlers: Handlers) -> Result<()> {
         self.usable()?;
         if self.health.is_draining() {
             // A shard that has answered what it had is gone and would not say that it took the configuration.
@@ -130,7 +138,7 @@ impl Server {
         let settings = config.resolve(&Server::host(self.options.binary))?;
         let mut current = lock(&self.settings);
         unchanged(&current.settings, &settings)?;
-        let site = Arc::new(Site::open(settings)?);
+        let site = Arc::new(Site::open(settings, handlers)?);
         self.admission.reload(&site.settings);
         let (sender, done) = mpsc::channel();
         for shard in &self.shards {

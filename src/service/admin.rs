@@ -11,10 +11,7 @@ use std::{
 use bytes::Bytes;
 
 use super::{Body, Call, Context, Handler, Outcome, Response};
-use crate::{
-    http::{Method, Request, Status},
-    metrics::Registry,
-};
+use crate::{http::Status, metrics::Registry};
 
 /// Whether new requests are welcome; shared by all of a server.
 #[derive(Debug, Default)]
@@ -76,9 +73,5 @@ impl Handler for Admin {
             b"healthz" => self.health(),
             _ => Response::page(Status::NOT_FOUND),
         })
-    }
-
-    fn takes_body(&self, request: Request<'_>) -> bool {
-        matches!(request.method(), Method::Get | Method::Head | Method::Options)
     }
 }

@@ -166,10 +166,6 @@ impl Handler for Files {
             }
         }
     }
-
-    fn takes_body(&self, request: Request<'_>) -> bool {
-        matches!(request.method(), Method::Get | Method::Head | Method::Options)
-    }
 }
 
 /// What is answered to a method that files do not have; `None` for GET and HEAD.

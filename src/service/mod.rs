@@ -5,19 +5,21 @@
 
 mod admin;
 mod files;
+mod handler;
+mod mount;
 mod redirect;
 mod response;
 mod router;
 mod welcome;
 
 pub use admin::{Admin, Health};
+pub use handler::{BodyWanted, Handler, Outcome};
+pub use mount::Handlers;
 pub use response::{Body, Entity, Response};
-pub use router::{Router, Site};
+pub use router::{Candidate, Router, Site};
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
-    pin::Pin,
     rc::Rc,
 };
 
@@ -47,7 +49,9 @@ pub struct Context {
 pub struct Call<'a> {
     /// The head as received.
     pub request: Request<'a>,
-    /// The path, decoded once, normalised, without its leading slash; a folder keeps its trailing slash.
+    /// The path, decoded once, normalised, with its leading slash; a folder keeps its trailing slash.
+    pub absolute_path: &'a [u8],
+    /// The same without its leading slash: a name below a root.
     pub path: &'a [u8],
     /// How much of `path` the route matched: what follows is the handler's own part.
     pub matched: usize,
@@ -59,7 +63,7 @@ pub struct Call<'a> {
 #[derive(Clone, Debug)]
 pub struct OwnedCall {
     request: OwnedRequest,
-    path: Box<[u8]>,
+    absolute_path: Box<[u8]>,
     matched: usize,
     peer: Peer,
 }
@@ -75,7 +79,7 @@ impl From<&Call<'_>> for OwnedCall {
     fn from(call: &Call<'_>) -> Self {
         OwnedCall {
             request: OwnedRequest::from(call.request),
-            path: call.path.into(),
+            absolute_path: call.absolute_path.into(),
             matched: call.matched,
             peer: call.peer,
         }
@@ -85,24 +89,12 @@ impl From<&Call<'_>> for OwnedCall {
 impl OwnedCall {
     /// The call, to be read like the original.
     pub fn as_call(&self) -> Call<'_> {
-        Call { request: self.request.as_request(), path: &self.path, matched: self.matched, peer: self.peer }
+        Call {
+            request: self.request.as_request(),
+            absolute_path: &self.absolute_path,
+            path: self.absolute_path.get(1..).unwrap_or_default(),
+            matched: self.matched,
+            peer: self.peer,
+        }
     }
-}
-
-/// What a handler gives.
-pub enum Outcome {
-    /// The response, known now: the usual case, without an allocation.
-    Ready(Response),
-    /// The response, known later. The future runs as a task of the shard and is not cut when the client leaves.
-    Pending(Pin<Box<dyn Future<Output = Response>>>),
-}
-
-/// Answers requests.
-pub trait Handler {
-    /// Answers one request. Runs on the shard's thread and must not block.
-    fn handle(self: Rc<Self>, call: &Call<'_>, context: &Rc<Context>) -> Outcome;
-
-    /// Whether a body sent with this request is of use. If not, a client that asks first
-    /// (`Expect: 100-continue`) is answered at once instead of being told to send it.
-    fn takes_body(&self, request: Request<'_>) -> bool;
 }

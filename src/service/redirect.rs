@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
-use super::{Call, Context, Handler, Outcome, Response};
+use super::{BodyWanted, Call, Context, Handler, Outcome, Response};
 use crate::{
     config,
     http::{Request, Status},
@@ -60,8 +60,8 @@ impl Handler for Redirect {
         Outcome::Ready(location(self.status, target.into_bytes(), call.request))
     }
 
-    fn takes_body(&self, _: Request<'_>) -> bool {
-        false
+    fn body_wanted(&self, _: Request<'_>) -> BodyWanted {
+        BodyWanted::Refused
     }
 }
 

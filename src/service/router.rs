@@ -1,8 +1,14 @@
-//! Which route answers: the first host that matches, then the longest path prefix.
+//! Which routes and handlers may answer a request, in order: of the first host that matches, the longest path first.
 
 use std::{rc::Rc, sync::Arc};
 
-use super::{Handler, files::Files, redirect::Redirect, welcome::Welcome};
+use super::{
+    Handler, Handlers,
+    files::Files,
+    mount::{MethodName, Mount, Place},
+    redirect::Redirect,
+    welcome::Welcome,
+};
 use crate::{
     config::{Action, Route, Settings},
     error::{Error, ErrorKind, Result},
@@ -15,12 +21,18 @@ use crate::{
 pub struct Site {
     /// What the server runs from.
     pub settings: Settings,
+    /// What answers beside the routes.
+    pub handlers: Handlers,
     roots: Vec<Option<Arc<Root>>>,
 }
 
 impl Site {
-    /// Opens the folders of all routes. Fails, naming the folder, when one is missing or is not a folder.
-    pub fn open(settings: Settings) -> Result<Self> {
+    /// Opens the folders of all routes. Fails, naming the folder, when one is missing or is not a folder. Where there are
+    /// handlers, the welcome page of a configuration without routes is left out.
+    pub fn open(mut settings: Settings, handlers: Handlers) -> Result<Self> {
+        if !handlers.is_empty() {
+            settings.routes.retain(|route| !matches!(route.action, Action::Welcome));
+        }
         let mut roots = Vec::with_capacity(settings.routes.len());
         for (index, route) in settings.routes.iter().enumerate() {
             roots.push(match &route.action {
@@ -32,28 +44,32 @@ impl Site {
                 _ => None,
             });
         }
-        Ok(Site { settings, roots })
+        Ok(Site { settings, handlers, roots })
     }
 }
 
-/// The routes as one shard uses them.
+/// The routes and handlers as one shard uses them.
 pub struct Router {
+    /// In the order written. Handlers stand among the routes of each host, and alone in a last one for every name.
     hosts: Vec<Host>,
+    has_handlers: bool,
 }
 
 struct Host {
     pattern: Option<String>,
-    /// Longest prefix first.
-    routes: Vec<Entry>,
+    /// In the order in which they are asked.
+    entries: Vec<Entry>,
 }
 
+#[derive(Clone)]
 struct Entry {
-    /// Without its leading and trailing slash: as paths are compared.
-    prefix: Vec<u8>,
+    place: Place,
+    /// Absent: every method.
+    method: Option<MethodName>,
     target: Target,
 }
 
-/// A route that was chosen.
+/// A route or a handler.
 #[derive(Clone)]
 pub struct Target {
     /// What answers.
@@ -62,44 +78,102 @@ pub struct Target {
     pub fields: Option<Rc<[u8]>>,
 }
 
+/// What may answer a request: a route or a handler whose path matches.
+#[derive(Clone, Copy)]
+pub struct Candidate<'r> {
+    /// What answers.
+    pub target: &'r Target,
+    /// How many bytes of the path its own place took.
+    pub matched: usize,
+    method: Option<&'r MethodName>,
+}
+
+impl<'r> Candidate<'r> {
+    /// Whether it answers this method.
+    pub fn accepts(self, request: Request<'_>) -> bool {
+        self.method.is_none_or(|method| method.accepts(request))
+    }
+
+    /// The methods that it answers, as an `Allow` field lists them; none when it answers every method.
+    pub fn allowed(self) -> impl Iterator<Item = &'r str> {
+        self.method.into_iter().flat_map(MethodName::allowed)
+    }
+}
+
 impl Router {
-    /// The routes of a site. Handlers are made anew for each shard.
+    /// The routes and handlers of a site. What answers is made anew for each shard.
     pub fn new(site: &Site) -> Self {
+        let mounted: Vec<Entry> = site.handlers.iter().map(Entry::from).collect();
         let mut hosts: Vec<Host> = Vec::new();
         for (route, root) in site.settings.routes.iter().zip(&site.roots) {
             let entry = Entry {
-                prefix: route.path.trim_matches('/').as_bytes().to_vec(),
+                place: Place::Prefix(route.path.trim_matches('/').into()),
+                method: None,
                 target: Target { handler: handler(route, root.as_ref()), fields: render(&route.headers) },
             };
             match hosts.iter_mut().find(|host| host.pattern == route.host) {
-                Some(host) => host.routes.push(entry),
-                None => hosts.push(Host { pattern: route.host.clone(), routes: vec![entry] }),
+                Some(host) => host.entries.push(entry),
+                None => hosts.push(Host { pattern: route.host.clone(), entries: vec![entry] }),
             }
         }
         for host in &mut hosts {
-            host.routes.sort_by_key(|entry| std::cmp::Reverse(entry.prefix.len()));
+            host.entries.extend(mounted.iter().cloned());
         }
-        Router { hosts }
+        if hosts.last().is_none_or(|last| last.pattern.is_some()) {
+            hosts.push(Host { pattern: None, entries: mounted });
+        }
+        for host in &mut hosts {
+            host.entries
+                .sort_by_key(|entry| (entry.place.precedence(), MethodName::precedence(&entry.method)));
+        }
+        Router { hosts, has_handlers: !site.handlers.is_empty() }
     }
 
     /// A router with one handler for everything.
     pub fn single(handler: Rc<dyn Handler>) -> Self {
-        let entry = Entry { prefix: Vec::new(), target: Target { handler, fields: None } };
-        Router { hosts: vec![Host { pattern: None, routes: vec![entry] }] }
+        let target = Target { handler, fields: None };
+        let entry = Entry { place: Place::Prefix(Vec::new()), method: None, target };
+        Router { hosts: vec![Host { pattern: None, entries: vec![entry] }], has_handlers: false }
     }
 
-    /// The route for a path (as `Call::path`) and how many of its bytes the route's prefix took.
-    pub fn find(&self, request: Request<'_>, path: &[u8]) -> Option<(&Target, usize)> {
+    /// Whether the host has added handlers.
+    pub fn has_handlers(&self) -> bool {
+        self.has_handlers
+    }
+
+    /// Everything whose path matches a path (as `Call::path`), in the order in which it is to be asked: that of the first
+    /// host with a route that matches, or without such a host the handlers alone.
+    pub fn candidates<'r>(
+        &'r self,
+        request: Request<'_>,
+        path: &[u8],
+    ) -> impl Iterator<Item = Candidate<'r>> {
+        self.entries(request, path).iter().filter_map(move |entry| {
+            let matched = entry.place.matches(path)?;
+            Some(Candidate { target: &entry.target, matched, method: entry.method.as_ref() })
+        })
+    }
+
+    fn entries(&self, request: Request<'_>, path: &[u8]) -> &[Entry] {
+        let Some((last, others)) = self.hosts.split_last() else { return &[] };
+        if others.is_empty() {
+            return &last.entries;
+        }
         let name = request.host().map(host_name).unwrap_or_default();
-        self.hosts
-            .iter()
-            .filter(|host| {
-                host.pattern.as_deref().is_none_or(|pattern| host_matches(pattern.as_bytes(), name))
-            })
-            .find_map(|host| {
-                let entry = host.routes.iter().find(|entry| prefix_matches(&entry.prefix, path))?;
-                Some((&entry.target, entry.prefix.len()))
-            })
+        let is_route =
+            |entry: &Entry| matches!(entry.place, Place::Prefix(_)) && entry.place.matches(path).is_some();
+        let host = others.iter().find(|host| {
+            host.pattern.as_deref().is_none_or(|pattern| host_matches(pattern.as_bytes(), name))
+                && host.entries.iter().any(is_route)
+        });
+        &host.unwrap_or(last).entries
+    }
+}
+
+impl From<&Mount> for Entry {
+    fn from(mount: &Mount) -> Self {
+        let target = Target { handler: (mount.make)(), fields: None };
+        Entry { place: mount.place.clone(), method: mount.method.clone(), target }
     }
 }
 
@@ -117,14 +191,6 @@ fn render(headers: &[(String, String)]) -> Option<Rc<[u8]>> {
     }
     let text: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
     Some(text.into_bytes().into())
-}
-
-/// Whether `path` is the prefix or lies below it: compared in whole segments.
-fn prefix_matches(prefix: &[u8], path: &[u8]) -> bool {
-    match path.strip_prefix(prefix) {
-        Some(rest) => prefix.is_empty() || rest.is_empty() || rest[0] == b'/',
-        None => false,
-    }
 }
 
 /// A host without its port and its final dot. An IPv6 literal keeps its brackets.
@@ -162,16 +228,6 @@ impl std::fmt::Debug for Target {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_prefix_matches_whole_segments() {
-        assert!(prefix_matches(b"", b"anything/at/all"));
-        assert!(prefix_matches(b"api", b"api"));
-        assert!(prefix_matches(b"api", b"api/"));
-        assert!(prefix_matches(b"api", b"api/v1"));
-        assert!(!prefix_matches(b"api", b"apiary"));
-        assert!(!prefix_matches(b"api", b"ap"));
-    }
 
     #[test]
     fn a_host_is_compared_without_port_case_and_final_dot() {

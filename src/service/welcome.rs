@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use super::{Call, Context, Handler, Outcome, Response};
-use crate::http::{Method, Request, Status};
+use crate::http::Status;
 
 const PAGE: &[u8] = include_bytes!("welcome.html");
 
@@ -20,9 +20,5 @@ impl Handler for Welcome {
             b"" | b"index.html" => Response::fixed(Status::OK, "text/html; charset=utf-8", PAGE),
             _ => Response::page(Status::NOT_FOUND),
         })
-    }
-
-    fn takes_body(&self, request: Request<'_>) -> bool {
-        matches!(request.method(), Method::Get | Method::Head | Method::Options)
     }
 }

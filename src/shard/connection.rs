@@ -17,7 +17,7 @@ use crate::{
     http1::{self, BodyDecoder, Decoded, Piece, Refusal},
     memory::Buffer,
     metrics::Timeout,
-    service::Response,
+    service::{BodyWanted, Response},
     sys::socket,
 };
 
@@ -251,7 +251,7 @@ impl Worker {
         };
         let received = &request.bytes[head_length..];
         if request.parts.expect_continue && received.is_empty() {
-            if !self.takes_body(slot, request) {
+            if self.body_wanted(slot, request) == BodyWanted::Refused {
                 // RFC 9110 10.1.1: a final status instead of 100. Whether the client sends the body after all
                 // cannot be known, so the connection ends here.
                 slot.flags.close = true;

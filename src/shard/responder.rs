@@ -1,7 +1,14 @@
 //! From a whole request to rendered bytes: the route, its handler, the head of the response, and what the connection
 //! waits for once they are sent. How a body leaves is `sender`'s.
 
-use std::rc::Rc;
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::Pin,
+    rc::Rc,
+    sync::Arc,
+    task::Poll,
+};
 
 use super::{
     Worker,
@@ -15,14 +22,22 @@ use crate::{
     files::{self, Dotfiles},
     http::{Method, Request, Status, Version},
     http1::{self, Refusal},
-    service::{Body, Call, Outcome, Response},
+    service::{Body, BodyWanted, Call, Candidate, Outcome, Response},
 };
 
 impl Worker {
-    pub(super) fn takes_body(&mut self, slot: &Slot, request: Request<'_>) -> bool {
+    /// What the handlers that may answer want of the request's body: the first that does not leave it to the next decides.
+    pub(super) fn body_wanted(&mut self, slot: &Slot, request: Request<'_>) -> BodyWanted {
         let router = if slot.flags.admin { &self.admin } else { &self.router };
-        let Ok(path) = files::decode(request.path(), Dotfiles::Served, &mut self.path) else { return false };
-        router.find(request, path).is_some_and(|(target, _)| target.handler.takes_body(request))
+        let Ok(path) = files::decode(request.path(), Dotfiles::Served, &mut self.path) else {
+            return BodyWanted::Refused;
+        };
+        router
+            .candidates(request, path)
+            .filter(|candidate| candidate.accepts(request))
+            .map(|candidate| candidate.target.handler.body_wanted(request))
+            .find(|wanted| *wanted != BodyWanted::AsNext)
+            .unwrap_or(BodyWanted::Refused)
     }
 
     /// Has the request answered: now, or by a task that leaves the answer in the inbox.
@@ -39,10 +54,14 @@ impl Worker {
                 response.route_fields = fields;
                 self.respond(slot, request, response)
             }
+            Outcome::Next => self.respond(slot, request, Response::page(Status::NOT_FOUND)),
             Outcome::Pending(future) => {
-                let inbox = Rc::clone(&self.inbox);
+                let (inbox, metrics) = (Rc::clone(&self.inbox), Arc::clone(&self.metrics));
                 self.inbox.local().spawn(async move {
-                    let mut response = future.await;
+                    let mut response = catch(future).await.unwrap_or_else(|| {
+                        metrics.panics.add(1);
+                        Response::page(Status::INTERNAL_SERVER_ERROR)
+                    });
                     response.route_fields = fields;
                     inbox.answer(key, response);
                 });
@@ -59,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// Finds the route and asks its handler; gives the route's own fields too.
+    /// Asks the handlers whose path and method match, in their order; gives the fields of the route that answers too.
     fn ask(&mut self, slot: &Slot, request: Request<'_>) -> (Outcome, Option<Rc<[u8]>>) {
         let unrouted = |response| (Outcome::Ready(response), None);
         if request.target() == b"*" {
@@ -69,19 +88,39 @@ impl Worker {
             // No tunnels here (RFC 9110 9.3.6).
             return unrouted(Response::page(Status::NOT_IMPLEMENTED));
         }
-        let path = match files::decode(request.path(), Dotfiles::Served, &mut self.path) {
+        let absolute_path = match files::decode_absolute(request.path(), Dotfiles::Served, &mut self.path) {
             Ok(path) => path,
             Err(error) => {
                 let status = Status::from_code(error.status()).unwrap_or(Status::BAD_REQUEST);
                 return unrouted(Response::page(status));
             }
         };
+        let path = &absolute_path[1..];
         let router = if slot.flags.admin { &self.admin } else { &self.router };
-        let Some((target, matched)) = router.find(request, path) else {
-            return unrouted(Response::page(Status::NOT_FOUND));
-        };
-        let call = Call { request, path, matched, peer: slot.peer };
-        (Rc::clone(&target.handler).handle(&call, &self.context), target.fields.clone())
+        let (mut asked, mut refused) = (false, false);
+        for candidate in router.candidates(request, path) {
+            if !candidate.accepts(request) {
+                refused = true;
+                continue;
+            }
+            asked = true;
+            let call = Call { request, absolute_path, path, matched: candidate.matched, peer: slot.peer };
+            let handler = Rc::clone(&candidate.target.handler);
+            // A handler's bug is one answer: the requests before and after it are none of its business.
+            let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(&call, &self.context)));
+            match outcome {
+                Ok(Outcome::Next) => {}
+                Ok(outcome) => return (outcome, candidate.target.fields.clone()),
+                Err(_) => {
+                    self.metrics.panics.add(1);
+                    return unrouted(Response::page(Status::INTERNAL_SERVER_ERROR));
+                }
+            }
+        }
+        if refused && !asked {
+            return unrouted(method_not_allowed(router.candidates(request, path)));
+        }
+        (Outcome::Next, None)
     }
 
     fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> Step {
@@ -222,6 +261,30 @@ fn too_many_requests(retry_after_seconds: u64) -> Response {
     let mut response =
         Response::fixed(Status::TOO_MANY_REQUESTS, "text/plain; charset=utf-8", text.as_bytes());
     response.push_field("Retry-After", itoa::Buffer::new().format(retry_after_seconds).as_bytes());
+    response
+}
+
+/// The answer of a handler that is waited for; `None` when it panics.
+async fn catch(mut future: Pin<Box<dyn Future<Output = Response>>>) -> Option<Response> {
+    std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+        Ok(poll) => poll.map(Some),
+        Err(_) => Poll::Ready(None),
+    })
+    .await
+}
+
+/// Every candidate answers other methods: says which (RFC 9110 15.5.6).
+fn method_not_allowed<'r>(candidates: impl Iterator<Item = Candidate<'r>>) -> Response {
+    let mut allowed = Vec::new();
+    for candidate in candidates {
+        for name in candidate.allowed() {
+            if !allowed.contains(&name) {
+                allowed.push(name);
+            }
+        }
+    }
+    let mut response = Response::page(Status::METHOD_NOT_ALLOWED);
+    response.push_field("Allow", allowed.join(", ").as_bytes());
     response
 }
 

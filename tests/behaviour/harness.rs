@@ -47,10 +47,14 @@ impl TestServer {
 
     /// Starts from a complete configuration. `folder` is kept until the server is gone.
     pub fn from_yaml(text: &str, folder: tempfile::TempDir) -> Self {
+        Self::with_options(text, folder, Options::default())
+    }
+
+    /// The same with what no configuration can say.
+    pub fn with_options(text: &str, folder: tempfile::TempDir, options: Options) -> Self {
         let mut config = Config::new();
         config.load_yaml(text).unwrap_or_else(|error| panic!("{error}\n{text}"));
-        let server =
-            Server::start_with(&config, Options::default()).unwrap_or_else(|error| panic!("{error}"));
+        let server = Server::start_with(&config, options).unwrap_or_else(|error| panic!("{error}"));
         let address = SocketAddr::from(([127, 0, 0, 1], server.port(None).unwrap_or(0)));
         TestServer { server, folder, address }
     }

@@ -9,6 +9,7 @@ mod clients;
 mod connections;
 mod deadlines;
 mod files;
+mod handlers;
 mod harness;
 mod hello;
 mod http1;
