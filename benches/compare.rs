@@ -1,6 +1,7 @@
 //! Ours beside nginx, h2o and the fixed-answer floor: the same files, one core for the server, the load on
 //! another, requests per second of the server's CPU time and memory per idle connection, as medians of
-//! interleaved rounds, held against the goals.
+//! interleaved rounds, held against the goals. Then pairs that differ in one thing: a handler in C beside
+//! libmicrohttpd, the access log on beside off.
 //!
 //! `cargo bench --bench compare [-- --quick | --rounds N | --only NAME ...]`; docs/measuring.md says more.
 //! Ends with failure when a goal is missed.
@@ -28,18 +29,42 @@ struct Case {
     name: &'static str,
     bytes: usize,
     connections: usize,
+    /// Each request closes its connection: what accepting costs.
+    closing: bool,
     /// Smallest ratio to another server that was promised.
     goals: &'static [(Kind, f64)],
+    /// A case of fewer connections: what is kept of it shall be no less than what nginx keeps.
+    keeps_of: Option<&'static str>,
 }
 
-const CASES: [Case; 5] = [
-    Case { name: "13B", bytes: 13, connections: 64, goals: &SMALL_GOALS },
-    Case { name: "1KB", bytes: 1024, connections: 64, goals: &SMALL_GOALS },
-    Case { name: "64KB", bytes: 65_536, connections: 64, goals: &[(Kind::Nginx, 1.0)] },
-    Case { name: "1MB", bytes: 1 << 20, connections: 64, goals: &[(Kind::Nginx, 1.0)] },
-    Case { name: "one", bytes: 13, connections: 1, goals: &[(Kind::Nginx, 0.9)] },
+const CASES: [Case; 8] = [
+    Case { name: "13B", bytes: 13, goals: &SMALL_GOALS, ..CASE },
+    Case { name: "1KB", goals: &SMALL_GOALS, ..CASE },
+    Case { name: "64KB", bytes: 65_536, goals: &[(Kind::Nginx, 1.0)], ..CASE },
+    Case { name: "1MB", bytes: 1 << 20, goals: &[(Kind::Nginx, 1.0)], ..CASE },
+    Case { name: "one", bytes: 13, connections: 1, goals: &[(Kind::Nginx, 0.9)], ..CASE },
+    Case { name: "1024", connections: 1024, keeps_of: Some("1KB"), ..CASE },
+    Case { name: "8000", connections: 8000, keeps_of: Some("1KB"), ..CASE },
+    Case { name: "close", closing: true, goals: &[(Kind::Nginx, 1.2)], ..CASE },
 ];
+const CASE: Case =
+    Case { name: "", bytes: 1024, connections: 64, closing: false, goals: &[], keeps_of: None };
 const SMALL_GOALS: [(Kind, f64); 3] = [(Kind::Nginx, 1.5), (Kind::H2o, 1.1), (Kind::Floor, 0.75)];
+
+/// Two servers that do the same job over 64 connections, 1 KB an answer, and differ in one thing.
+struct Pair {
+    name: &'static str,
+    ours: Kind,
+    other: Kind,
+    /// Smallest ratio of the two that was promised.
+    goal: f64,
+}
+
+const PAIRS: [Pair; 3] = [
+    Pair { name: "handler", ours: Kind::Handler, other: Kind::Microhttpd, goal: 2.0 },
+    Pair { name: "log", ours: Kind::Combined, other: Kind::Ours, goal: 0.95 },
+    Pair { name: "json", ours: Kind::Json, other: Kind::Ours, goal: 0.95 },
+];
 
 impl Case {
     fn path(&self) -> String {
@@ -51,9 +76,22 @@ impl Case {
         b"Hello, World!".iter().copied().cycle().take(self.bytes).collect()
     }
 
-    /// The floor answers from one buffer and does not wait for room: large bodies are not for it.
+    /// The floor answers from one buffer, does not wait for room and closes no connection: large bodies and closing
+    /// are not for it.
     fn is_for(&self, kind: Kind) -> bool {
-        kind != Kind::Floor || self.bytes <= 1024
+        kind != Kind::Floor || (self.bytes <= 1024 && !self.closing)
+    }
+
+    /// As the table calls it.
+    fn title(&self) -> String {
+        let size = if self.bytes == 13 {
+            "13B"
+        } else if self.bytes == 1024 {
+            "1KB"
+        } else {
+            self.name
+        };
+        format!("{size} x {}{}", self.connections, if self.closing { ", closing" } else { "" })
     }
 }
 
@@ -116,11 +154,11 @@ impl Options {
 }
 
 fn cases() -> impl Iterator<Item = &'static str> {
-    CASES.iter().map(|case| case.name).chain([IDLE])
+    CASES.iter().map(|case| case.name).chain([IDLE]).chain(PAIRS.iter().map(|pair| pair.name))
 }
 
 fn kinds() -> impl Iterator<Item = &'static str> {
-    Kind::ALL.iter().map(|kind| kind.name())
+    Kind::COLUMNS.iter().map(|kind| kind.name())
 }
 
 /// Measures and prints; whether every goal that could be judged was met.
@@ -129,10 +167,17 @@ fn measure(options: &Options) -> Outcome<bool> {
         return Err(format!("wrk is missing: {}", load::install("wrk")));
     }
     let mut wanted = Vec::new();
-    for kind in Kind::ALL.into_iter().filter(|kind| options.wants(kind.name(), kinds())) {
+    for kind in Kind::COLUMNS.into_iter().filter(|kind| options.wants(kind.name(), kinds())) {
         match kind.available() {
             Ok(()) => wanted.push(kind),
             Err(message) => println!("skipped {}: {message}", kind.name()),
+        }
+    }
+    let mut pairs = Vec::new();
+    for pair in PAIRS.iter().filter(|pair| options.wants(pair.name, cases())) {
+        match pair.other.available() {
+            Ok(()) => pairs.push(pair),
+            Err(message) => println!("skipped {}: {message}", pair.name),
         }
     }
     raise_descriptor_limit();
@@ -151,19 +196,16 @@ fn measure(options: &Options) -> Outcome<bool> {
         let order: Vec<Kind> = wanted[turn..].iter().chain(&wanted[..turn]).copied().collect();
         for case in CASES.iter().filter(|case| options.wants(case.name, cases())) {
             for kind in order.iter().copied().filter(|kind| case.is_for(*kind)) {
-                let server = start(kind, case, &site, folder.path())?;
-                let load =
-                    load::wrk(&server.process, server.port, &case.path(), case.connections, options.seconds)
-                        .map_err(|error| format!("{}, {}: {error}", kind.name(), case.name))?;
-                println!(
-                    "round {}: {:>4} {:<5} {:>9} req/CPU-s {:>9} req/s",
-                    round + 1,
-                    case.name,
-                    kind.name(),
-                    table::rate(load.per_cpu_second),
-                    table::rate(load.per_second)
-                );
-                figures.entry((case.name, kind.name())).or_default().push(load.per_cpu_second);
+                let figure = throughput(kind, case, case.name, &site, folder.path(), options, round)?;
+                figures.entry((case.name, kind.name())).or_default().push(figure);
+            }
+        }
+        for pair in &pairs {
+            let order = if round % 2 == 0 { [pair.ours, pair.other] } else { [pair.other, pair.ours] };
+            for kind in order {
+                let case = Case { ..CASE };
+                let figure = throughput(kind, &case, pair.name, &site, folder.path(), options, round)?;
+                figures.entry((pair.name, kind.name())).or_default().push(figure);
             }
         }
         if options.wants(IDLE, cases()) {
@@ -176,6 +218,30 @@ fn measure(options: &Options) -> Outcome<bool> {
         }
     }
     Ok(report(&figures, options))
+}
+
+/// Requests per CPU-second of one server in one case, which is also printed.
+fn throughput(
+    kind: Kind,
+    case: &Case,
+    name: &str,
+    site: &Path,
+    folder: &Path,
+    options: &Options,
+    round: usize,
+) -> Outcome<f64> {
+    let server = start(kind, case, site, folder)?;
+    let load = load::Request { path: &case.path(), connections: case.connections, closing: case.closing };
+    let load = load::wrk(&server.process, server.port, &load, options.seconds)
+        .map_err(|error| format!("{}, {name}: {error}", kind.name()))?;
+    println!(
+        "round {}: {name:>7} {:<10} {:>9} req/CPU-s {:>9} req/s",
+        round + 1,
+        kind.name(),
+        table::rate(load.per_cpu_second),
+        table::rate(load.per_second)
+    );
+    Ok(load.per_cpu_second)
 }
 
 /// Starts a server and sees that it answers what is to be measured.
@@ -213,8 +279,8 @@ fn report(figures: &Figures, options: &Options) -> bool {
     let mut missed = Vec::new();
     let mut rows = Vec::new();
     for case in CASES.iter().filter(|case| options.wants(case.name, cases())) {
-        let mut row = vec![format!("{} x {}", case.name.replace("one", "13B"), case.connections)];
-        for kind in Kind::ALL {
+        let mut row = vec![case.title()];
+        for kind in Kind::COLUMNS {
             row.push(of(case.name, kind).map_or("-".to_owned(), |all| table::rate(common::median(all))));
         }
         for kind in [Kind::Nginx, Kind::H2o, Kind::Floor] {
@@ -236,7 +302,7 @@ fn report(figures: &Figures, options: &Options) -> bool {
     }
     if options.wants(IDLE, cases()) {
         let mut row = vec!["idle, B each".to_owned()];
-        for kind in Kind::ALL {
+        for kind in Kind::COLUMNS {
             row.push(of(IDLE, kind).map_or("-".to_owned(), |all| format!("{:.0}", common::median(all))));
         }
         if let Some(ours) = of(IDLE, Kind::Ours).map(|all| common::median(all))
@@ -247,8 +313,52 @@ fn report(figures: &Figures, options: &Options) -> bool {
         rows.push(row);
     }
     table::print(&["case", "ours", "nginx", "h2o", "floor", "of nginx", "of h2o", "of floor"], &rows);
+    let mut rows = Vec::new();
+    for case in &CASES {
+        let Some(base) = case.keeps_of else { continue };
+        let kept = |kind| Some(ratio(of(case.name, kind)?, of(base, kind)?));
+        let (Some(ours), Some(nginx)) = (kept(Kind::Ours), kept(Kind::Nginx)) else { continue };
+        judge(
+            &mut rows,
+            &mut missed,
+            format!("{} keeps of x 64", case.title()),
+            [ours, nginx],
+            ours / nginx,
+            1.0,
+        );
+    }
+    for pair in &PAIRS {
+        let (Some(ours), Some(other)) = (of(pair.name, pair.ours), of(pair.name, pair.other)) else {
+            continue;
+        };
+        let title = format!("{} beside {}", pair.ours.name(), pair.other.name());
+        let medians = [ours, other].map(|all| common::median(all));
+        judge(&mut rows, &mut missed, title, medians, ratio(ours, other), pair.goal);
+    }
+    if !rows.is_empty() {
+        println!();
+        table::print(&["1 KB", "ours", "other", "ratio"], &rows);
+    }
     missed.iter().for_each(|goal| println!("goal missed: {goal}"));
     missed.is_empty()
+}
+
+/// Adds the row of two figures whose ratio has a goal.
+fn judge(
+    rows: &mut Vec<Vec<String>>,
+    missed: &mut Vec<String>,
+    title: String,
+    figures: [f64; 2],
+    ratio: f64,
+    goal: f64,
+) {
+    let met = ratio >= goal;
+    if !met {
+        missed.push(format!("{title}: {ratio:.2}, goal {goal:.2}"));
+    }
+    let [ours, other] =
+        figures.map(|figure| if figure < 10.0 { format!("{figure:.2}") } else { table::rate(figure) });
+    rows.push(vec![title, ours, other, format!("{ratio:.2} {}{goal:.2}", if met { '≥' } else { '<' })]);
 }
 
 /// The median of the rounds' ratios: what slows one round slows both of its sides.

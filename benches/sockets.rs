@@ -103,15 +103,25 @@ fn measure(options: &Options) -> Outcome<()> {
     }
     raise_descriptor_limit();
     let folder = servers::disk_folder(None)?;
-    let floor = servers::compile_floor(folder.path())?;
+    let floor = servers::compile("floor", &[], folder.path())?;
     let start = |way: Option<Way>, probe: Option<&Path>| start(way, probe, &floor, folder.path());
 
     let mut figures: [Figures; CONTENDERS.len()] = Default::default();
     for round in 1..=options.rounds {
         for (contender, figures) in CONTENDERS.iter().zip(&mut figures) {
             let (server, port) = start(contender.way, None)?;
-            let many = load::wrk(&server, port, "/", 64, options.seconds)?;
-            let one = load::wrk(&server, port, "/", 1, options.seconds)?;
+            let many = load::wrk(
+                &server,
+                port,
+                &load::Request { path: "/", connections: 64, closing: false },
+                options.seconds,
+            )?;
+            let one = load::wrk(
+                &server,
+                port,
+                &load::Request { path: "/", connections: 1, closing: false },
+                options.seconds,
+            )?;
             println!(
                 "round {round}: {}: {:.0} req/s at 64 connections, {:.0} at 1",
                 contender.name, many.per_second, one.per_second
@@ -149,7 +159,12 @@ fn measure(options: &Options) -> Outcome<()> {
     for contender in &CONTENDERS[..3] {
         let (server, port) = start(contender.way, Some(&file))?;
         load::fetch(port, "/probe")?;
-        let load = load::wrk(&server, port, "/", 64, options.seconds)?;
+        let load = load::wrk(
+            &server,
+            port,
+            &load::Request { path: "/", connections: 64, closing: false },
+            options.seconds,
+        )?;
         let report = load::fetch(port, "/probe")?;
         let report = String::from_utf8_lossy(&report).into_owned();
         let mut row = vec![contender.name.to_owned(), table::rate(load.per_cpu_second)];

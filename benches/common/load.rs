@@ -19,6 +19,17 @@ pub struct Load {
     pub per_second: f64,
 }
 
+/// What wrk shall ask for.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// Path of the URL.
+    pub path: &'a str,
+    /// Connections at once.
+    pub connections: usize,
+    /// Each request says `Connection: close` and has a connection of its own.
+    pub closing: bool,
+}
+
 /// One keep-alive connection that asks and waits. Answers must carry `Content-Length`.
 pub struct Client {
     stream: TcpStream,
@@ -130,10 +141,13 @@ pub fn idle_connections(port: u16, count: usize, path: &str, body: &[u8]) -> Out
 ///
 /// # Errors
 /// wrk is missing, or it saw a socket error or a status other than 2xx and 3xx: such a run measures nothing.
-pub fn wrk(server: &Process, port: u16, path: &str, connections: usize, seconds: u64) -> Outcome<Load> {
-    let url = format!("http://127.0.0.1:{port}{path}");
+pub fn wrk(server: &Process, port: u16, request: &Request<'_>, seconds: u64) -> Outcome<Load> {
+    let url = format!("http://127.0.0.1:{port}{}", request.path);
     let mut command = Command::new("wrk");
-    command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), &url]);
+    command.args(["-t1", &format!("-c{}", request.connections), &format!("-d{seconds}s"), &url]);
+    if request.closing {
+        command.args(["-H", "Connection: close"]);
+    }
     command.stdin(Stdio::null());
     process::pin_on_start(&mut command, LOAD_CORE);
     let before = server.cpu_seconds();

@@ -2,6 +2,7 @@
 //! job: one worker, no access log, connections kept alive without end, open files cached.
 
 use std::{
+    ffi::OsString,
     fs,
     net::TcpListener,
     path::{Path, PathBuf},
@@ -22,6 +23,14 @@ const CONNECTIONS_MAX: usize = 16_384;
 pub enum Kind {
     /// This project's binary, one shard.
     Ours,
+    /// The same with an access log in combined format.
+    Combined,
+    /// The same with an access log in JSON.
+    Json,
+    /// `handler.c`: a host that links the library and answers from an inline handler.
+    Handler,
+    /// `microhttpd.c`: the same with libmicrohttpd.
+    Microhttpd,
     /// nginx with sendfile and its open-file cache.
     Nginx,
     /// h2o with one thread.
@@ -31,13 +40,17 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// All of them, in the order of the table's columns.
-    pub const ALL: [Kind; 4] = [Kind::Ours, Kind::Nginx, Kind::H2o, Kind::Floor];
+    /// Those of the table's columns, in their order.
+    pub const COLUMNS: [Kind; 4] = [Kind::Ours, Kind::Nginx, Kind::H2o, Kind::Floor];
 
     /// As the command line and the table write it.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Ours => "ours",
+            Kind::Combined => "logging",
+            Kind::Json => "logging JSON",
+            Kind::Handler => "handler",
+            Kind::Microhttpd => "libmicrohttpd",
             Kind::Nginx => "nginx",
             Kind::H2o => "h2o",
             Kind::Floor => "floor",
@@ -50,10 +63,16 @@ impl Kind {
     /// The program is not installed.
     pub fn available(self) -> Outcome<()> {
         let program = match self {
-            Kind::Ours => return Ok(()),
+            Kind::Ours | Kind::Combined | Kind::Json => return Ok(()),
             Kind::Nginx => "nginx",
             Kind::H2o => "h2o",
-            Kind::Floor => "cc",
+            Kind::Floor | Kind::Handler => "cc",
+            Kind::Microhttpd => {
+                let header = Path::new("/usr/include/microhttpd.h");
+                return header.exists().then_some(()).ok_or_else(|| {
+                    format!("libmicrohttpd is missing: {}", load::install("gcc libmicrohttpd-dev"))
+                });
+            }
         };
         if load::installed(program) {
             return Ok(());
@@ -71,12 +90,12 @@ pub struct Server {
     pub port: u16,
 }
 
-/// Starts `kind` on the server core, serving the folder `site`; its files go below `parent`. The floor
-/// answers `floor_bytes` bytes (at most 16,384) whatever is asked.
+/// Starts `kind` on the server core, serving the folder `site`; its files go below `parent`. The programs in C
+/// answer `bytes` bytes (at most 16,384) whatever is asked.
 ///
 /// # Errors
 /// It is missing, or did not serve within ten seconds; what it printed is in the error.
-pub fn start(kind: Kind, site: &Path, parent: &Path, floor_bytes: usize) -> Outcome<Server> {
+pub fn start(kind: Kind, site: &Path, parent: &Path, bytes: usize) -> Outcome<Server> {
     let port = free_port()?;
     let name = kind.name();
     let folder = parent.join(format!("{name}-{port}"));
@@ -87,9 +106,15 @@ pub fn start(kind: Kind, site: &Path, parent: &Path, floor_bytes: usize) -> Outc
         written.map(|()| path).map_err(|error| format!("cannot write a configuration: {error}"))
     };
     let mut command = match kind {
-        Kind::Ours => {
+        Kind::Ours | Kind::Combined | Kind::Json => {
+            let mut text = ours_configuration(port, site);
+            if kind != Kind::Ours {
+                let format = if kind == Kind::Json { "json" } else { "combined" };
+                let path = folder.join("access.log");
+                text += &format!("access_log: {{path: \"{}\", format: {format}}}\n", path.display());
+            }
             let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
-            command.arg("-c").arg(configure(ours_configuration(port, site))?);
+            command.arg("-c").arg(configure(text)?);
             command
         }
         Kind::Nginx => {
@@ -103,9 +128,14 @@ pub fn start(kind: Kind, site: &Path, parent: &Path, floor_bytes: usize) -> Outc
             command.arg("-c").arg(configure(h2o_configuration(port, site, &folder))?);
             command
         }
-        Kind::Floor => {
-            let mut command = Command::new(compile_floor(parent)?);
-            command.arg(port.to_string()).arg(floor_bytes.to_string());
+        Kind::Floor | Kind::Handler | Kind::Microhttpd => {
+            let program = match kind {
+                Kind::Floor => compile("floor", &[], parent)?,
+                Kind::Microhttpd => compile("microhttpd", &["-lmicrohttpd".into()], parent)?,
+                _ => compile("handler", &library()?, parent)?,
+            };
+            let mut command = Command::new(program);
+            command.arg(port.to_string()).arg(bytes.to_string());
             command
         }
     };
@@ -114,31 +144,53 @@ pub fn start(kind: Kind, site: &Path, parent: &Path, floor_bytes: usize) -> Outc
     let accepts = format!("listening on http://127.0.0.1:{port}");
     process
         .wait_until(|process| match kind {
-            Kind::Ours => process.log().lines().any(|line| line == accepts),
+            Kind::Ours | Kind::Combined | Kind::Json => process.log().lines().any(|line| line == accepts),
             _ => Client::connect(port).is_ok(),
         })
         .map_err(|error| format!("{name}: {error}"))?;
     Ok(Server { process, port })
 }
 
-/// Compiles `floor.c` into `folder`, unless that was done, and returns the program.
+/// Compiles `benches/NAME.c` into `folder`, unless that was done, and returns the program.
 ///
 /// # Errors
-/// There is no C compiler.
-pub fn compile_floor(folder: &Path) -> Outcome<PathBuf> {
-    let program = folder.join("floor");
+/// There is no C compiler, or it refuses the source.
+pub fn compile(name: &str, options: &[OsString], folder: &Path) -> Outcome<PathBuf> {
+    let program = folder.join(name);
     if program.exists() {
         return Ok(program);
     }
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/floor.c");
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("benches/{name}.c"));
     let mut command = Command::new("cc");
-    command.args(["-O2", "-o"]).arg(&program).arg(source).stdin(Stdio::null());
+    command.args(["-O2", "-o"]).arg(&program).arg(source).args(options).stdin(Stdio::null());
     let output =
         command.output().map_err(|error| format!("cannot run cc ({error}): {}", load::install("gcc")))?;
     if !output.status.success() {
-        return Err(format!("cc refuses floor.c: {}", String::from_utf8_lossy(&output.stderr)));
+        return Err(format!("cc refuses {name}.c: {}", String::from_utf8_lossy(&output.stderr)));
     }
     Ok(program)
+}
+
+/// Builds the shared library as it is released, and returns what a C program is compiled with to use it.
+fn library() -> Outcome<Vec<OsString>> {
+    let profile = Path::new(env!("CARGO_BIN_EXE_webserver")).parent().unwrap_or(Path::new("."));
+    let target = profile.parent().unwrap_or(profile);
+    let mut command = Command::new(env!("CARGO"));
+    command.args(["build", "--quiet", "--release", "-p", "webserver-ffi", "--target-dir"]).arg(target);
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    let status = command.status().map_err(|error| format!("cannot run cargo: {error}"))?;
+    if !status.success() {
+        return Err("libwebserver does not build".to_owned());
+    }
+    let mut options = vec![OsString::from("-I")];
+    options.push(Path::new(env!("CARGO_MANIFEST_DIR")).join("include").into());
+    options.push("-L".into());
+    options.push(profile.into());
+    options.push("-lwebserver".into());
+    let mut rpath = OsString::from("-Wl,-rpath,");
+    rpath.push(profile);
+    options.push(rpath);
+    Ok(options)
 }
 
 /// A folder that is removed with its guard, below `parent` or cargo's own folder for such files, on a disk:

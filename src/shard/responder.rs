@@ -145,6 +145,7 @@ impl Worker {
             && !self.draining
             && (limit == 0 || slot.requests < limit);
         slot.flags.close = !keep_alive;
+        slot.flags.last_request = !request.parts.keep_alive;
         let connection = match (keep_alive, request.version()) {
             (false, _) => http1::Connection::Close,
             (true, Version::Http10) => http1::Connection::KeepAlive,
@@ -234,7 +235,7 @@ impl Worker {
         }
         match self.flush(slot, false) {
             Err(_) => Step::Close,
-            Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end(slot),
+            Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end_at_once(slot),
             Ok(true) => {
                 if slot.stage == Stage::Idle {
                     self.begin_idle(slot);

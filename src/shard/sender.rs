@@ -248,6 +248,16 @@ impl Worker {
         Step::Again
     }
 
+    /// [`Worker::end`] for a response that the kernel took whole in the turn that made it. A peer that asked for the
+    /// close sends nothing after its request, so there is nothing to reset the connection: no need to ask how far the
+    /// response got, or to stay until it has. Four system calls a connection instead of seven to ten.
+    pub(super) fn end_at_once(&mut self, slot: &mut Slot) -> Step {
+        if slot.flags.last_request && !slot.flags.linger && !slot.flags.readable {
+            return Step::Close;
+        }
+        self.end(slot)
+    }
+
     pub(super) fn linger(&mut self, slot: &mut Slot) -> Step {
         let mut scratch = std::mem::take(&mut self.scratch);
         let step = loop {

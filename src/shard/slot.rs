@@ -103,6 +103,8 @@ pub struct Flags {
     pub close: bool,
     /// The peer may have sent bytes that nobody will read: linger before closing.
     pub linger: bool,
+    /// The peer asked for the close, and so must not send another request (RFC 9112 9.6).
+    pub last_request: bool,
 }
 
 /// The slab's entry around a slot, as crate `slab` lays it out.
