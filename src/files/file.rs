@@ -13,6 +13,7 @@ use bytes::Bytes;
 use crate::{http::date, sys::open::FileStat};
 
 const ETAG_NAME: &[u8] = b"ETag: ";
+const CONTENT_TYPE_NAME: &str = "Content-Type: ";
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
 /// An open regular file, ready to be sent. Held as `Rc<OpenFile>` by the cache and by each response that uses it.
@@ -54,7 +55,7 @@ impl OpenFile {
         head.extend_from_slice(&date::format(modified_unix_seconds));
         head.extend_from_slice(b"\r\n");
         let validators_end = head.len();
-        put(&mut head, format_args!("Content-Type: {media_type}\r\nAccept-Ranges: bytes\r\n"));
+        put(&mut head, format_args!("{CONTENT_TYPE_NAME}{media_type}\r\nAccept-Ranges: bytes\r\n"));
         let length_start = head.len();
         put(&mut head, format_args!("Content-Length: {}\r\n", stat.size));
         OpenFile {
@@ -82,6 +83,13 @@ impl OpenFile {
     /// The fields of a 304 (RFC 9110 section 15.4.5): `ETag` and `Last-Modified`.
     pub fn validators(&self) -> &[u8] {
         &self.head[..usize::from(self.validators_end)]
+    }
+
+    /// The value of `Content-Type`.
+    pub fn media_type(&self) -> &[u8] {
+        let lines = &self.head[usize::from(self.validators_end)..];
+        let end = lines.iter().position(|&byte| byte == b'\r').unwrap_or(lines.len());
+        lines.get(CONTENT_TYPE_NAME.len()..end).unwrap_or_default()
     }
 
     /// The strong entity tag with its quotes: `"inode-size-mtime"`.
@@ -164,6 +172,7 @@ mod tests {
         assert_eq!(text(file.validators()), validators);
         assert_eq!(text(file.head_without_length()), format!("{validators}{middle}"));
         assert_eq!(text(file.head_full()), format!("{validators}{middle}Content-Length: 300\r\n"));
+        assert_eq!(text(file.media_type()), "text/plain");
         assert_eq!(text(file.etag()), "\"12ab-12c-ae1b981bc490a05\"");
         assert_eq!(file.modified_unix_seconds(), 784_111_777);
     }

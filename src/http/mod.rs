@@ -7,6 +7,7 @@
 pub mod conditional;
 pub mod date;
 pub mod mime;
+pub mod multipart;
 pub mod range;
 
 mod known;

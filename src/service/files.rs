@@ -1,18 +1,17 @@
-//! Static files: methods, folders and their index, validators, ranges. Where the bytes are and how they leave is
+//! Static files: methods, folders and their index, validators. Where the bytes are and how they leave is
 //! not known here.
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use percent_encoding::percent_encode;
 
-use super::{Body, Call, Context, Entity, Handler, Outcome, OwnedCall, Response, redirect};
+use super::{Body, Call, Context, Entity, Handler, Outcome, OwnedCall, Response, ranges, redirect};
 use crate::{
     config,
     files::{self, FileError, Found, How, OpenFile, Opened, Root, open::open},
     http::{
         Known, Method, Request, Status,
         conditional::{self, Validators, Verdict},
-        range::{self, Selected},
     },
 };
 
@@ -193,28 +192,16 @@ fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
         }
         Verdict::PreconditionFailed => return Response::page(Status::PRECONDITION_FAILED),
     };
-    let size = file.size();
-    if range_counts && let Some(value) = request.field(Known::Range) {
-        match range::select(value, size) {
-            Selected::Whole => {}
-            Selected::Part { first, last } => {
-                let mut response = Response::new(Status::PARTIAL_CONTENT);
-                response.push_field("Content-Range", format!("bytes {first}-{last}/{size}").as_bytes());
-                response.entity = Some(Entity::Part(Rc::clone(&file)));
-                response.body = Body::File { file, offset: first, length: last - first + 1 };
-                return response;
-            }
-            Selected::Unsatisfiable => {
-                let mut response = Response::page(Status::RANGE_NOT_SATISFIABLE);
-                response.push_field("Content-Range", format!("bytes */{size}").as_bytes());
-                return response;
-            }
-        }
+    if range_counts
+        && let Some(value) = request.field(Known::Range)
+        && let Some(response) = ranges::respond(value, &file)
+    {
+        return response;
     }
     let mut response = Response::new(Status::OK);
     response.body = match file.content() {
         Some(content) => Body::Shared(content.clone()),
-        None => Body::File { file: Rc::clone(&file), offset: 0, length: size },
+        None => Body::File { file: Rc::clone(&file), offset: 0, length: file.size() },
     };
     response.entity = Some(Entity::Whole(file));
     response

@@ -7,6 +7,7 @@ mod admin;
 mod files;
 mod handler;
 mod mount;
+mod ranges;
 mod redirect;
 mod response;
 mod router;

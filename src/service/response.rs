@@ -4,7 +4,10 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
-use crate::{files::OpenFile, http::Status};
+use crate::{
+    files::OpenFile,
+    http::{Status, multipart::Multipart},
+};
 
 /// What a handler answers. The codec of the connection's version turns it into bytes.
 #[derive(Debug)]
@@ -28,7 +31,7 @@ pub enum Entity {
     Whole(Rc<OpenFile>),
     /// All but the length: a part of it is.
     Part(Rc<OpenFile>),
-    /// The validators alone, for a 304 (RFC 9110 15.4.5).
+    /// The validators alone: for a 304 (RFC 9110 15.4.5), and where the body has a type of its own.
     Validators(Rc<OpenFile>),
 }
 
@@ -50,6 +53,13 @@ pub enum Body {
         /// Number of bytes, inside the file's size when it was opened.
         length: u64,
     },
+    /// Several parts of a file, with text around them.
+    Multipart {
+        /// The open file; it stays open until the last part is sent.
+        file: Rc<OpenFile>,
+        /// The parts, each inside the file's size when it was opened; none was taken yet.
+        parts: Box<Multipart>,
+    },
 }
 
 impl Body {
@@ -60,6 +70,7 @@ impl Body {
             Body::Static(bytes) => bytes.len() as u64,
             Body::Shared(bytes) => bytes.len() as u64,
             Body::File { length, .. } => *length,
+            Body::Multipart { parts, .. } => parts.length(),
         }
     }
 }

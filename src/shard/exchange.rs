@@ -5,7 +5,7 @@ use std::{collections::VecDeque, rc::Rc};
 use bytes::Bytes;
 
 use super::cold::{Cold, Populating};
-use crate::{files::OpenFile, http1::BodyDecoder, memory::Buffer};
+use crate::{files::OpenFile, http::multipart::Multipart, http1::BodyDecoder, memory::Buffer};
 
 /// State of one connection between the first byte of a request and the last byte of its response.
 #[derive(Debug, Default)]
@@ -37,7 +37,7 @@ pub enum Unsent {
     Static(&'static [u8]),
 }
 
-/// A range of a file that is being sent.
+/// A range of a file that is being sent, perhaps one of several.
 #[derive(Debug)]
 pub struct FileBody {
     /// Open until the last byte is sent.
@@ -50,6 +50,8 @@ pub struct FileBody {
     pub cold: Option<Rc<Cold>>,
     /// The step that was asked into the page cache, where no reader was to be had.
     pub populating: Option<Populating>,
+    /// The parts that follow this one, if the body has several.
+    pub parts: Option<Box<Multipart>>,
 }
 
 /// A response that is counted when it ends.
@@ -61,6 +63,13 @@ pub struct Record {
     pub body_bytes: u64,
     /// When its head was complete, in nanoseconds of the shard's clock.
     pub started_nanos: u64,
+}
+
+impl FileBody {
+    /// The bytes from `offset` up to, not including, `end`.
+    pub fn new(file: Rc<OpenFile>, offset: u64, end: u64) -> Self {
+        FileBody { file, offset, end, cold: None, populating: None, parts: None }
+    }
 }
 
 impl Unsent {

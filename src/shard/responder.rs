@@ -176,20 +176,12 @@ impl Worker {
             Body::Shared(bytes) => self.outgoing.push_shared(bytes),
             Body::File { length: 0, .. } => {}
             Body::File { file, offset, length } => {
-                let started_nanos = waited.map_or_else(|| self.clock.nanos(), |record| record.started_nanos);
-                let head = if self.access_log.is_some() {
-                    self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0)
-                } else {
-                    None
-                };
-                let exchange = self.exchange(slot);
-                exchange.file =
-                    Some(FileBody { file, offset, end: offset + length, cold: None, populating: None });
-                exchange.record = Some(Record { status, body_bytes: 0, started_nanos });
-                exchange.head = head;
-                slot.stage = Stage::Sending;
-                slot.deadline = self.deadlines.write(self.now);
-                return Step::Again;
+                let body = FileBody::new(file, offset, offset + length);
+                return self.begin_file(slot, request, status, waited, body);
+            }
+            Body::Multipart { file, parts } => {
+                let body = FileBody { parts: Some(parts), ..FileBody::new(file, 0, 0) };
+                return self.begin_file(slot, request, status, waited, body);
             }
         }
         self.count_response(status);
@@ -200,6 +192,31 @@ impl Worker {
             None => self.answered += 1,
         }
         self.log_access(slot, Some(request), status, length);
+        Step::Again
+    }
+
+    /// A file follows the head that was rendered; of several parts the first, behind its text.
+    fn begin_file(
+        &mut self,
+        slot: &mut Slot,
+        request: Request<'_>,
+        status: u16,
+        waited: Option<Record>,
+        body: FileBody,
+    ) -> Step {
+        let started_nanos = waited.map_or_else(|| self.clock.nanos(), |record| record.started_nanos);
+        let head = if self.access_log.is_some() {
+            self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0)
+        } else {
+            None
+        };
+        let exchange = self.exchange(slot);
+        exchange.file = Some(body);
+        exchange.record = Some(Record { status, body_bytes: 0, started_nanos });
+        exchange.head = head;
+        self.next_part(slot);
+        slot.stage = Stage::Sending;
+        slot.deadline = self.deadlines.write(self.now);
         Step::Again
     }
 

@@ -17,7 +17,7 @@ use super::{
     slot::{Key, Slot, Stage},
 };
 use crate::{
-    http::Request,
+    http::{Request, range::ByteRange},
     http1, log,
     sys::{
         open::{self, Residency},
@@ -59,16 +59,23 @@ impl Worker {
         progressed
     }
 
-    /// Kept bytes first, then the file.
+    /// Kept bytes first, then the file; of several parts each behind the text before it.
     fn send_what_fits(&mut self, slot: &mut Slot, key: Key) -> Step {
-        let file_follows = slot.exchange.as_ref().is_some_and(|exchange| exchange.file.is_some());
-        match self.flush(slot, file_follows) {
-            Err(_) => return self.cut(slot),
-            Ok(false) => return Step::Wait,
-            Ok(true) => {}
-        }
-        if file_follows {
+        let before = body_bytes(slot);
+        loop {
+            let file = slot.exchange.as_ref().and_then(|exchange| exchange.file.as_ref());
+            let (has_file, file_follows) = (file.is_some(), file.is_some_and(|body| body.offset < body.end));
+            match self.flush(slot, file_follows) {
+                Err(_) => return self.cut(slot),
+                Ok(false) => return Step::Wait,
+                Ok(true) => {}
+            }
+            if !has_file {
+                break;
+            }
             match self.send_file(slot, key) {
+                // Parts that are no step each are one together.
+                Ok(Step::Again) if body_bytes(slot) - before > SENDFILE_STEP_BYTES => return Step::Yield,
                 Ok(Step::Again) => {}
                 Ok(step) => return step,
                 Err(error) => {
@@ -78,7 +85,10 @@ impl Worker {
                     return self.cut(slot);
                 }
             }
-            self.finish_file(slot);
+            if !self.next_part(slot) {
+                self.finish_file(slot);
+                break;
+            }
         }
         slot.stage = Stage::Idle;
         if slot.flags.close {
@@ -202,6 +212,22 @@ impl Worker {
             }
         }
         Ok(Step::Again)
+    }
+
+    /// Goes on to the next part of a body that has several: the text before it, or behind the last, is sent first.
+    /// Text counts as sent once it is rendered. False when there is nothing more.
+    pub(super) fn next_part(&mut self, slot: &mut Slot) -> bool {
+        let Some(exchange) = &mut slot.exchange else { return false };
+        let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else { return false };
+        let Some(mut parts) = body.parts.take() else { return false };
+        let (text, range) = parts.advance();
+        self.outgoing.render(|out| out.extend_from_slice(text));
+        record.body_bytes += text.len() as u64;
+        if let Some(ByteRange { first, last }) = range {
+            let part = FileBody::new(Rc::clone(&body.file), first, last + 1);
+            *body = FileBody { parts: Some(parts), ..part };
+        }
+        true
     }
 
     /// A file was sent whole: count it, log it, give everything back but input that waits.
@@ -360,6 +386,12 @@ impl Worker {
         self.log_access(slot, request, status, bytes);
         self.parts = Some(parts);
     }
+}
+
+/// Bytes of the current response's body handed to the kernel so far, if it is a file's.
+fn body_bytes(slot: &Slot) -> u64 {
+    let record = slot.exchange.as_ref().and_then(|exchange| exchange.record);
+    record.map_or(0, |record| record.body_bytes)
 }
 
 /// Bytes sent and not acknowledged; none if the socket cannot tell.

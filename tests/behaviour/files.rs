@@ -386,7 +386,7 @@ fn single_ranges_are_served() {
         assert_eq!((response.status, response.field("content-range")), (416, Some("bytes */10")), "{range}");
     }
     let ignored =
-        ["bytes=4-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,3-4", "lines=1-2", "0-1", "bytes=+1-2"];
+        ["bytes=4-2", "bytes=", "bytes=-", "bytes=a-b", "bytes=0-1,x", "lines=1-2", "0-1", "bytes=+1-2"];
     for range in ignored {
         let response = client.request("GET", "/a.txt", &format!("Range: {range}\r\n"));
         assert_eq!((response.status, response.body.len()), (200, 10), "{range}");

@@ -16,6 +16,7 @@ mod http1;
 mod kernel;
 mod lifecycle;
 mod limits;
+mod ranges;
 mod refusals;
 mod regressions;
 mod routes;
