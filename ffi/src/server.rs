@@ -89,8 +89,8 @@ pub unsafe extern "C" fn webserver_port(
     error::status(&result)
 }
 
-/// Takes over another configuration, all or nothing: routes, headers, limits, timeouts, logs and the sizes
-/// of caches and pools. Another change is an error that names the key, and the server goes on as it was. The
+/// Takes over another configuration, all or nothing: routes, headers, limits, timeouts, the number of
+/// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another change is an error that names the key, and the server goes on as it was. The
 /// log callback stays the one that the server was started with.
 ///
 /// Any thread, until webserver_stop begins; `config` is not kept and must not be changed meanwhile. Blocks
@@ -115,7 +115,8 @@ pub unsafe extern "C" fn webserver_reload(
 }
 
 /// Begins to drain: no new connection is accepted, requests in progress are answered, idle connections are
-/// closed. webserver_stats_get tells how far it is. There is no way back; webserver_stop is still needed.
+/// closed; one that was answered within the last second has another for a request that may be under way.
+/// webserver_stats_get tells how far it is. There is no way back; webserver_stop is still needed.
 /// Draining again changes nothing.
 ///
 /// Any thread, until webserver_stop begins. Does not block.

@@ -5,6 +5,7 @@
 //! server's to try.
 
 mod address;
+mod diff;
 mod document;
 mod draft;
 mod field;

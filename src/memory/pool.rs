@@ -26,11 +26,14 @@ impl BufferPool {
     /// bytes at a time, counted in whole tiers.
     pub fn new(kept: BufferPools, in_use_bytes_max: usize) -> Self {
         let shelves = [kept.small, kept.medium, kept.large].map(Shelf::new);
+        let in_use_bytes_max = Cell::new(in_use_bytes_max);
         BufferPool { shared: Rc::new(Shared { shelves, in_use_bytes: Cell::new(0), in_use_bytes_max }) }
     }
 
-    /// Keeps other counts of free buffers from now on; surplus ones are freed.
-    pub fn resize(&self, kept: BufferPools) {
+    /// Keeps other counts of free buffers from now on, and lends at most so many bytes; surplus ones are freed, lent
+    /// ones are not called back.
+    pub fn resize(&self, kept: BufferPools, in_use_bytes_max: usize) {
+        self.shared.in_use_bytes_max.set(in_use_bytes_max);
         for (shelf, count) in self.shared.shelves.iter().zip([kept.small, kept.medium, kept.large]) {
             shelf.free_max.set(count);
             shelf.free.borrow_mut().truncate(count);
@@ -45,7 +48,7 @@ impl BufferPool {
         let tier = Tier::holding(bytes_min)?;
         let shelf = &self.shared.shelves[tier as usize];
         let in_use_bytes = self.shared.in_use_bytes.get().checked_add(tier.bytes())?;
-        if in_use_bytes > self.shared.in_use_bytes_max {
+        if in_use_bytes > self.shared.in_use_bytes_max.get() {
             return None;
         }
         let kept = shelf.free.borrow_mut().pop();
@@ -275,7 +278,7 @@ impl fmt::Debug for Buffer {
 struct Shared {
     shelves: [Shelf; Tier::ALL.len()],
     in_use_bytes: Cell<usize>,
-    in_use_bytes_max: usize,
+    in_use_bytes_max: Cell<usize>,
 }
 
 impl Shared {

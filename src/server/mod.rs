@@ -2,6 +2,7 @@
 
 mod bind;
 mod launch;
+mod reload;
 mod stats;
 
 pub use stats::{State, Stats};
@@ -30,8 +31,8 @@ use crate::{
 
 /// How often a stop looks whether the threads have ended.
 const POLL: Duration = Duration::from_millis(1);
-/// How long the shards may take to take over a configuration: a turn, unless one hangs.
-const RELOAD_DEADLINE: Duration = Duration::from_secs(5);
+/// How long the shards may take to answer: a turn, unless one hangs.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
 /// How long threads get to end after everything was cut. Storage that hangs is what takes longer.
 const CUT_GRACE: Duration = Duration::from_secs(5);
 
@@ -115,48 +116,6 @@ impl Server {
             Some(name) => self.bound.iter().find(|bound| bound.name == name),
         };
         bound?.port
-    }
-
-    /// Serves from another configuration from now on; all or nothing. Returns when every shard does. What is in
-    /// progress ends as it began.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] naming the key when something differs that cannot change while running; whatever
-    /// the configuration or its folders are refused for; [`ErrorKind::State`] in a drain and after a stop.
-    pub fn reload(&self, config: &Config) -> Result<()> {
-        let handlers = lock(&self.settings).handlers.clone();
-        self.reload_with(config, handlers)
-    }
-
-    /// Like [`Server::reload`], with other handlers too: routes and handlers are replaced together.
-    pub fn reload_with(&self, config: &Config, handlers: Handlers) -> Result<()> {
-        self.usable()?;
-        if self.health.is_draining() {
-            // A shard that has answered what it had is gone and would not say that it took the configuration.
-            return Err(Error::new(ErrorKind::State, "the server is draining"));
-        }
-        let settings = config.resolve(&Server::host(self.options.binary))?;
-        let mut current = lock(&self.settings);
-        unchanged(&current.settings, &settings)?;
-        let site = Arc::new(Site::open(settings, handlers)?);
-        self.admission.reload(&site.settings);
-        let (sender, done) = mpsc::channel();
-        for shard in &self.shards {
-            // A full mailbox means that the shard does not run any more; the wait below will say so.
-            let _ = shard.send(Message::Reload(Arc::clone(&site), sender.clone()));
-        }
-        drop(sender);
-        let deadline = Instant::now() + RELOAD_DEADLINE;
-        *current = site;
-        for _ in &self.shards {
-            done.recv_timeout(deadline.saturating_duration_since(Instant::now())).map_err(|_| {
-                Error::new(
-                    ErrorKind::Timeout,
-                    "a shard does not answer and serves from the old configuration",
-                )
-            })?;
-        }
-        Ok(())
     }
 
     /// Stops accepting, closes idle connections, lets requests in progress end. Does not block.
@@ -253,6 +212,20 @@ impl Server {
         lock(&self.settings).settings.clone()
     }
 
+    /// Asks every shard something and waits for the answers; `None` when one does not answer in time. `message` is told
+    /// the shard's number.
+    fn ask<T>(&self, message: impl Fn(usize, mpsc::Sender<T>) -> Message) -> Option<Vec<T>> {
+        let (sender, answers) = mpsc::channel();
+        for (index, shard) in self.shards.iter().enumerate() {
+            // A full mailbox means that the shard does not run any more; the wait below will say so.
+            let _ = shard.send(message(index, sender.clone()));
+        }
+        drop(sender);
+        let deadline = Instant::now() + ANSWER_DEADLINE;
+        let answer = |_| answers.recv_timeout(deadline.saturating_duration_since(Instant::now())).ok();
+        self.shards.iter().map(answer).collect()
+    }
+
     fn usable(&self) -> Result<()> {
         if !thread::same_process(self.pid) {
             return Err(Error::new(
@@ -315,40 +288,6 @@ fn join(threads: Vec<JoinHandle<()>>, timeout: Duration) -> Vec<String> {
         }
     }
     hung
-}
-
-/// What a reload may not change, by the key that says it.
-fn unchanged(old: &Settings, new: &Settings) -> Result<()> {
-    let names = |settings: &Settings| -> Vec<String> {
-        settings.listeners.iter().map(|listener| listener.name.clone()).collect()
-    };
-    let admin = |settings: &Settings| settings.admin.as_ref().map(|listener| listener.name.clone());
-    let changed = if old.shards != new.shards {
-        Some("shards")
-    } else if old.pin_shards != new.pin_shards {
-        Some("pin_shards")
-    } else if names(old) != names(new) {
-        Some("listen")
-    } else if admin(old) != admin(new) {
-        Some("admin.address")
-    } else if old.memory.worker_connections != new.memory.worker_connections {
-        Some("memory.worker_connections")
-    } else if old.memory.raise_nofile != new.memory.raise_nofile {
-        Some("memory.raise_nofile")
-    } else if old.access_log != new.access_log {
-        Some("access_log")
-    } else if old.log != new.log {
-        Some("log")
-    } else {
-        None
-    };
-    match changed {
-        None => Ok(()),
-        Some(key) => Err(Error::new(
-            ErrorKind::Config,
-            format!("{key} cannot change while the server runs: restart it, or put the old value back"),
-        )),
-    }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -90,6 +90,9 @@ impl Worker {
 
     /// A deadline passed.
     pub fn expire(&mut self, slot: &mut Slot) -> Step {
+        if self.draining && slot.stage == Stage::Idle {
+            return slot.ask_to_end();
+        }
         if matches!(slot.stage, Stage::Sending | Stage::Idle) && self.has_progressed(slot) {
             return Step::Wait;
         }
@@ -156,11 +159,11 @@ impl Worker {
         self.keep_rest(slot, step, &input.filled()[used..])
     }
 
-    /// Nothing came. A connection that has answered its requests gives back what it held. In a drain it ends: the
-    /// drain may have begun after the last head said that the connection stays.
+    /// Nothing came. A connection that has answered its requests gives back what it held, and ends if a drain has
+    /// asked it to.
     fn rest(&mut self, slot: &mut Slot) -> Step {
         if slot.stage == Stage::Idle {
-            if self.draining {
+            if slot.flags.close {
                 return self.end(slot);
             }
             self.release(slot);

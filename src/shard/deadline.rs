@@ -11,6 +11,9 @@ use crate::{
 const TICK_SHIFT: u32 = 6;
 /// How long a peer whose connection ended may take to notice before it is cut.
 const LINGER: Duration = Duration::from_secs(2);
+/// In a drain: who has answered within this time, or has not sent anything yet, gets as long again for a request that
+/// may be under way. It would meet a closed connection otherwise (RFC 9112 9.5).
+pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(1);
 
 /// How many ticks each wait may take, and the earliest deadline that was given out.
 #[derive(Debug)]
@@ -19,6 +22,8 @@ pub struct Deadlines {
     body: u32,
     write: u32,
     idle: u32,
+    /// The shortest `idle` that a connection's deadline can have come from.
+    idle_min: u32,
     earliest: Cell<u32>,
 }
 
@@ -30,8 +35,27 @@ impl Deadlines {
             body: ticks(timeouts.body),
             write: ticks(timeouts.write),
             idle: ticks(timeouts.idle),
+            idle_min: ticks(timeouts.idle),
             earliest: Cell::new(u32::MAX),
         }
+    }
+
+    /// From another configuration; deadlines that were given out stay.
+    pub fn reload(&mut self, timeouts: &Timeouts) {
+        let new = Deadlines::new(timeouts);
+        *self = Deadlines { idle_min: new.idle.min(self.idle_min), earliest: self.earliest.clone(), ..new };
+    }
+
+    /// From now on who has answered waits for the next request no longer than [`DRAIN_GRACE`].
+    pub fn begin_drain(&mut self) {
+        self.idle = self.idle.min(ticks(DRAIN_GRACE));
+    }
+
+    /// Whether a connection with this idle deadline has answered within [`DRAIN_GRACE`]. After a reload that made the
+    /// timeout shorter it may have been longer ago; that it was not is certain.
+    pub fn answered_lately(&self, deadline: u32, now: Now) -> bool {
+        let idle_since = deadline.saturating_sub(self.idle_min);
+        idle_since.saturating_add(ticks(DRAIN_GRACE)) >= Deadlines::tick(now)
     }
 
     /// The tick that `now` lies in.
@@ -138,6 +162,25 @@ mod tests {
         assert_eq!(deadlines.earliest(), header);
         deadlines.replace_earliest(idle);
         assert_eq!(deadlines.earliest(), idle);
+    }
+
+    #[test]
+    fn knows_who_has_answered_lately_whatever_a_reload_made_of_the_timeout() {
+        let grace = saturating_millis(DRAIN_GRACE);
+        let mut deadlines = deadlines();
+        let deadline = deadlines.idle(at(10_000));
+        assert!(deadlines.answered_lately(deadline, at(10_000 + grace)));
+        assert!(!deadlines.answered_lately(deadline, at(10_000 + grace + 3 * (1 << TICK_SHIFT))));
+        for seconds in [1, 100] {
+            let idle = Duration::from_secs(seconds);
+            let before = deadlines.idle(at(50_000));
+            deadlines.reload(&Timeouts { idle, ..Timeouts::default() });
+            assert!(deadlines.answered_lately(before, at(50_000 + grace)));
+            let after = deadlines.idle(at(50_000));
+            assert!(deadlines.answered_lately(after, at(50_000 + grace)));
+        }
+        deadlines.begin_drain();
+        assert!(deadlines.idle(at(0)) <= ticks(DRAIN_GRACE));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use slab::Slab;
 use super::{
     Message, Setup, Worker,
     connection::Step,
-    deadline::Deadlines,
+    deadline::{DRAIN_GRACE, Deadlines},
     inbox::Notice,
     listener::{DRAIN_ACCEPTS, Listening, RESERVED_SLOTS},
     slot::{Key, Slot, Stage},
@@ -27,6 +27,7 @@ use super::{
 };
 use crate::{
     runtime::{self, Local, Mailbox, Parking, yield_now},
+    service::Site,
     sys::{
         epoll::{self, Epoll, Event},
         event::{EventFd, TimerFd},
@@ -47,8 +48,6 @@ const REACTOR_NANOS: u64 = 1_000_000;
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long the shard sleeps where it cannot wait, for want of a descriptor.
 const WITHOUT_DESCRIPTOR: Duration = Duration::from_millis(1);
-/// How long a connection that has not sent anything may take when the server drains.
-const DRAIN_FRESH: Duration = Duration::from_secs(1);
 
 /// A running shard.
 pub(super) struct Driver {
@@ -332,11 +331,16 @@ impl Driver {
 
     fn obey(&mut self, message: Message) {
         match message {
-            Message::Reload(site, done) => {
-                self.worker.reload(&site);
-                // Whoever asked may have given up waiting.
+            // Whoever asked may have given up waiting.
+            Message::Present(here) => {
+                let _ = here.send(());
+            }
+            Message::Reload(site, changes, done) => {
+                self.reload(&site);
+                for change in changes {
+                    tracing::info!("reloaded: {change}");
+                }
                 let _ = done.send(());
-                tracing::info!(shard = self.shard, "serving from a new configuration");
             }
             Message::Drain => self.drain(),
             Message::Stop => {
@@ -347,6 +351,16 @@ impl Driver {
                 self.close_where(|_| true);
             }
         }
+    }
+
+    /// Takes over another configuration. More connections get their slots now; when there are more than are allowed
+    /// from now on, all of them stay, and no other comes in until enough have left.
+    fn reload(&mut self, site: &Site) {
+        self.worker.reload(site);
+        self.capacity = site.settings.memory.worker_connections;
+        let slots = self.capacity + RESERVED_SLOTS;
+        self.slots.reserve(slots.saturating_sub(self.slots.len()));
+        tracing::debug!(shard = self.shard, "serving from a new configuration");
     }
 
     /// Takes what waits in the queues of the listeners, closes them, and lets go of who waits for nothing.
@@ -368,20 +382,24 @@ impl Driver {
                 }
             }
         }
-        // Requests that have come already are answered, and who has sent none is closed: its turn finds that out. A
-        // close with bytes unread would reset the connection and take back the responses before it.
-        let idle = self.keys_where(|slot| slot.stage == Stage::Idle && !slot.flags.admin);
-        for key in idle {
-            if let Some(slot) = self.slot(key) {
-                slot.flags.readable = true;
+        let now = self.worker.now;
+        let deadlines = &mut self.worker.deadlines;
+        deadlines.begin_drain();
+        let soon = deadlines.within(DRAIN_GRACE, now);
+        let mut resting = Vec::new();
+        for (index, slot) in &mut self.slots {
+            match slot.stage {
+                Stage::Idle if slot.flags.admin => {}
+                Stage::Idle if !deadlines.answered_lately(slot.deadline, now) => {
+                    slot.ask_to_end();
+                    resting.push(Key { index: index as u32, generation: slot.generation });
+                }
+                Stage::Idle | Stage::Fresh => slot.deadline = slot.deadline.min(soon),
+                _ => {}
             }
-            self.queue(key);
         }
-        let soon = self.worker.deadlines.within(DRAIN_FRESH, self.worker.now);
-        for (_, slot) in &mut self.slots {
-            if slot.stage == Stage::Fresh {
-                slot.deadline = slot.deadline.min(soon);
-            }
+        for key in resting {
+            self.queue(key);
         }
     }
 

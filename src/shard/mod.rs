@@ -61,8 +61,10 @@ Content-Length: 24\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Una
 /// What other threads ask of a shard.
 #[derive(Debug)]
 pub enum Message {
-    /// Serve from this configuration from now on, and say so.
-    Reload(Arc<Site>, mpsc::Sender<()>),
+    /// Say that you are there.
+    Present(mpsc::Sender<()>),
+    /// Serve from this configuration from now on, log what it changes, and say that it is done.
+    Reload(Arc<Site>, Vec<String>, mpsc::Sender<()>),
     /// Accept no more, close idle connections, end when the rest is answered.
     Drain,
     /// Close everything and end.
@@ -203,10 +205,8 @@ impl Worker {
         self.client_limits = ClientLimits::new(settings);
         self.body_bytes_max = settings.limits.body_bytes;
         self.requests_per_connection = settings.limits.requests_per_connection;
-        let earliest = self.deadlines.earliest();
-        self.deadlines = Deadlines::new(&settings.timeouts);
-        self.deadlines.replace_earliest(earliest);
-        self.pool.resize(settings.memory.buffer_pools);
+        self.deadlines.reload(&settings.timeouts);
+        self.pool.resize(settings.memory.buffer_pools, buffers_in_use_max(settings));
         if let Some(parts) = &mut self.parts {
             **parts = Parts::with_capacity(settings.limits.headers);
         }

@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::exchange::Exchange;
+use super::{connection::Step, exchange::Exchange};
 use crate::sys::socket::Peer;
 
 /// Names a slot for as long as one connection has it: a later connection in the same slot has another
@@ -105,6 +105,17 @@ pub struct Flags {
     pub linger: bool,
     /// The peer asked for the close, and so must not send another request (RFC 9112 9.6).
     pub last_request: bool,
+}
+
+impl Slot {
+    /// The drain has waited long enough for another request: one that has come is the last, and without one the
+    /// connection ends. Its next turn finds that out, for a close with bytes unread would reset the connection and
+    /// take back the responses before it.
+    pub fn ask_to_end(&mut self) -> Step {
+        self.flags.close = true;
+        self.flags.readable = true;
+        Step::Again
+    }
 }
 
 /// The slab's entry around a slot, as crate `slab` lays it out.

@@ -6,10 +6,15 @@ use std::{
     io::{ErrorKind as Io, Read, Write},
     net::{SocketAddr, TcpStream},
     os::unix::net::UnixStream,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use webserver::{ErrorKind, Server, config::Config, server::State};
+use webserver::{
+    ErrorKind, Server,
+    config::{Config, Level},
+    server::{Options, State},
+};
 
 use crate::{
     harness::{Client, PATIENCE, TestServer, wait_until},
@@ -24,6 +29,8 @@ const LARGE_BYTES: usize = 16 << 20;
 
 /// Time to drain in tests where something cannot be drained.
 const SHORT: Duration = Duration::from_millis(100);
+/// Who was answered longer ago is not waited for.
+const LATELY: Duration = Duration::from_millis(1300);
 /// Longer than a stop can take if nothing hangs, however busy the machine is.
 const STOP_MAX: Duration = Duration::from_secs(10);
 
@@ -192,6 +199,8 @@ fn fifty() {
         let server = Server::start(&config).unwrap();
         let mut client = Client::connect(([127, 0, 0, 1], server.port(None).unwrap()).into());
         assert_eq!(client.request("GET", "/a", "").body, b"a");
+        // A drain would wait a moment for its next request.
+        drop(client);
         match number % 3 {
             0 => server.stop(PATIENCE).unwrap(),
             1 => server.stop(Duration::ZERO).unwrap(),
@@ -420,6 +429,57 @@ fn a_drain_tells_who_has_sent_requests_ahead() {
 }
 
 #[test]
+fn a_drain_answers_the_next_request_of_who_was_answered_lately() {
+    let server = served();
+    let mut clients: Vec<Client> = (0..20).map(|_| idle(&server)).collect();
+    let address = server.address;
+    // Some are in the middle of asking again and again when it begins.
+    let asking: Vec<_> = (0..4)
+        .map(|_| {
+            let (sender, begun) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                let mut client = Client::connect(address);
+                loop {
+                    let response = client.request("GET", "/a", "");
+                    assert_eq!((response.status, response.body.as_slice()), (200, &b"a"[..]));
+                    if response.field("connection") == Some("close") {
+                        return client.expect_finish();
+                    }
+                    let _ = sender.send(());
+                }
+            });
+            begun.recv_timeout(PATIENCE).unwrap();
+            thread
+        })
+        .collect();
+    server.server.drain();
+    await_refusal(address);
+    for client in clients.iter_mut().step_by(2) {
+        let response = client.request("GET", "/a", "");
+        assert_eq!((response.status, response.field("connection")), (200, Some("close")));
+        client.expect_finish();
+    }
+    // Those who have nothing to ask are let go in order.
+    for client in clients.iter_mut().skip(1).step_by(2) {
+        client.expect_finish();
+    }
+    asking.into_iter().for_each(|thread| thread.join().unwrap());
+    wait_until("the shard to end", || server.server.drained());
+    assert_eq!(server.metric("webserver_timeouts_total{kind=\"idle\"}"), 0);
+}
+
+#[test]
+fn a_drain_does_not_wait_for_who_was_idle_for_long() {
+    let server = served();
+    let mut clients: Vec<Client> = (0..5).map(|_| idle(&server)).collect();
+    std::thread::sleep(LATELY);
+    let begun = Instant::now();
+    server.server.stop(PATIENCE).unwrap();
+    assert!(begun.elapsed() < LATELY, "{:?}", begun.elapsed());
+    clients.iter_mut().for_each(Client::expect_finish);
+}
+
+#[test]
 fn connections_that_wait_to_be_accepted_are_served_in_a_drain() {
     let server = served();
     let mut clients: Vec<Client> = (0..50).map(|_| server.connect()).collect();
@@ -533,7 +593,6 @@ fn a_reload_that_fails_changes_nothing() {
         ("shards", "shards: 3"),
         ("pin_shards", "pin_shards: true"),
         ("admin.address", "admin: { address: \"127.0.0.1:0\" }"),
-        ("memory.worker_connections", "memory: { worker_connections: 77 }"),
         ("memory.raise_nofile", "memory: { raise_nofile: true }"),
     ];
     for (key, more) in refused {
@@ -545,6 +604,93 @@ fn a_reload_that_fails_changes_nothing() {
     assert_eq!(client.request("GET", "/a", &long).body, b"one");
     assert_eq!(server.get("/a").body, b"one");
     assert_eq!(server.server.settings().limits.header_bytes, 32 << 10);
+}
+
+#[test]
+fn a_reload_that_a_shard_does_not_answer_changes_nothing() {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let wait = std::sync::Mutex::new(wait);
+    let told = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let lines = Arc::clone(&told);
+    let options = Options {
+        log: Some(Arc::new(move |_, _: &str, message: &str| {
+            // Holds up the one shard that says this, before it serves anything.
+            if message.starts_with("accepting shard=1") {
+                let _ = wait.lock().unwrap().recv_timeout(PATIENCE);
+            }
+            lines.lock().unwrap().push(message.to_owned());
+        })),
+        log_level: Some(Level::Info),
+        ..Options::default()
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let root = |name: &str| {
+        fs::create_dir_all(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("a"), name).unwrap();
+        let mut config = Config::new();
+        config.load_yaml("shards: 2\nlisten: [\"127.0.0.1:0\"]").unwrap();
+        config.set_root(&folder.path().join(name)).unwrap();
+        config
+    };
+    let server = Server::start_with(&root("one"), options).unwrap();
+    let error = server.reload(&root("two")).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    release.send(()).unwrap();
+    let ask = || {
+        let mut client = Client::connect(([127, 0, 0, 1], server.port(None).unwrap()).into());
+        String::from_utf8(client.request("GET", "/a", "").body).unwrap()
+    };
+    for _ in 0..20 {
+        assert_eq!(ask(), "one");
+    }
+    assert!(server.settings().to_yaml().contains("/one"));
+    server.reload(&root("two")).unwrap();
+    for _ in 0..20 {
+        assert_eq!(ask(), "two");
+    }
+    server.reload(&root("two")).unwrap();
+    let told: Vec<String> =
+        told.lock().unwrap().iter().filter(|line| line.starts_with("reloaded")).cloned().collect();
+    assert_eq!(told.len(), 2, "{told:?}");
+    assert!(told[0].starts_with("reloaded: routes: / root ") && told[0].ends_with("/two"), "{told:?}");
+    assert_eq!(told[1], "reloaded: nothing has changed");
+}
+
+#[test]
+fn a_reload_makes_room_for_more_connections_and_for_fewer() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a"), "a").unwrap();
+    let root = folder.path().display();
+    let yaml = |count: usize| {
+        format!(
+            "shards: 1\nlisten: [\"127.0.0.1:0\"]\nroutes: [{{ root: {root} }}]\n\
+             memory: {{ worker_connections: {count}, open_file_cache: 16 }}\n"
+        )
+    };
+    let server = TestServer::from_yaml(&yaml(2), tempfile::tempdir().unwrap());
+    let connections = |count: usize| {
+        let mut config = Config::new();
+        config.load_yaml(&yaml(count)).unwrap();
+        server.server.reload(&config).unwrap();
+    };
+    let answer = |client: &mut Client| client.request("GET", "/a", "").status;
+    let mut clients: Vec<Client> = (0..2).map(|_| server.connect()).collect();
+    assert!(clients.iter_mut().all(|client| answer(client) == 200));
+    assert_eq!(server.connect().response().status, 503);
+    // More than there were slots for at the start.
+    connections(250);
+    clients.extend((0..248).map(|_| server.connect()));
+    assert!(clients.iter_mut().all(|client| answer(client) == 200));
+    assert_eq!(server.connect().response().status, 503);
+    // Fewer than there are: nobody is thrown out, and nobody comes in.
+    connections(1);
+    assert!(clients.iter_mut().step_by(50).all(|client| answer(client) == 200));
+    assert_eq!(server.connect().response().status, 503);
+    clients.clear();
+    server.await_no_connections();
+    let mut client = server.connect();
+    assert_eq!(answer(&mut client), 200);
+    assert_eq!(server.connect().response().status, 503);
 }
 
 #[test]
