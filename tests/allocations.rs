@@ -7,10 +7,19 @@ use std::{
     fs,
     io::{Read, Write},
     net::TcpStream,
+    rc::Rc,
     time::Duration,
 };
 
-use webserver::{Server, config::Config, memory::heap::CountingAllocator, metrics::heap};
+use webserver::{
+    Server,
+    config::Config,
+    http::{Request, Status},
+    memory::heap::CountingAllocator,
+    metrics::heap,
+    server::Options,
+    service::{Body, BodyWanted, Call, Context, Handler, Handlers, Outcome, Response},
+};
 
 #[global_allocator]
 static ALLOCATOR: CountingAllocator = CountingAllocator;
@@ -18,6 +27,25 @@ static ALLOCATOR: CountingAllocator = CountingAllocator;
 /// Until caches hold the file, buffers have grown to their size and idle threads have gone to sleep.
 const WARM_UP: usize = 200;
 const REQUESTS: usize = 1000;
+
+/// Answers with a field and 1 KB, or the body of the request.
+struct Answering;
+
+impl Handler for Answering {
+    fn handle(self: Rc<Self>, call: &Call<'_>, context: &Rc<Context>) -> Outcome {
+        let mut response = Response::new(Status::OK);
+        response.fields = context.buffer();
+        response.push_field("Content-Type", b"application/octet-stream");
+        let mut body = context.buffer();
+        body.extend_from_slice(if call.body.is_empty() { &[b'x'; 1024] } else { call.body });
+        response.body = Body::Owned(body);
+        Outcome::Ready(response)
+    }
+
+    fn body_wanted(&self, _: Request<'_>) -> BodyWanted {
+        BodyWanted::Whole
+    }
+}
 
 /// A client that allocates nothing after it was made.
 struct Client {
@@ -29,22 +57,22 @@ struct Client {
 }
 
 impl Client {
-    fn new(port: u16, target: &str, fields: &str, pipelined: usize) -> Self {
+    fn new(port: u16, target: &str, fields: &str, body: &str, pipelined: usize) -> Self {
         let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let request =
-            format!("GET {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n").repeat(pipelined).into_bytes();
+        let request = format!("GET {target} HTTP/1.1\r\nHost: test\r\n{fields}\r\n{body}")
+            .repeat(pipelined)
+            .into_bytes();
         Client { stream, request, response: [0; 8192], length: 0 }
     }
 
     /// Learns how long a response is: what one request that closes its connection gets, without that field.
     fn learn(mut self, port: u16, status: &str, pipelined: usize) -> Self {
-        let one = self.request.len() / pipelined;
+        let one = str::from_utf8(&self.request[..self.request.len() / pipelined]).unwrap();
         let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-        let mut request = self.request[..one - 2].to_vec();
-        request.extend_from_slice(b"Connection: close\r\n\r\n");
-        stream.write_all(&request).unwrap();
+        let request = one.replacen("\r\n\r\n", "\r\nConnection: close\r\n\r\n", 1);
+        stream.write_all(request.as_bytes()).unwrap();
         let mut response = Vec::new();
         stream.read_to_end(&mut response).unwrap();
         assert!(response.starts_with(status.as_bytes()), "{}", String::from_utf8_lossy(&response));
@@ -77,16 +105,20 @@ fn a_hot_request_allocates_nothing() {
         "shards: 1\nlisten: [\"127.0.0.1:0\"]\nmemory: { open_file_cache: { entries: 100, valid: 1h } }";
     config.load_yaml(text).unwrap();
     config.set_root(folder.path()).unwrap();
-    let server = Server::start(&config).unwrap();
+    let mut handlers = Handlers::new();
+    handlers.add(None, "/handler/*", || Rc::new(Answering)).unwrap();
+    let server = Server::start_with(&config, Options { handlers, ..Options::default() }).unwrap();
     let port = server.port(None).unwrap();
     let cases = [
-        ("13 bytes", "/13", "", "HTTP/1.1 200", 1),
-        ("1 KB", "/1k", "", "HTTP/1.1 200", 1),
-        ("a folder's index", "/", "", "HTTP/1.1 200", 1),
-        ("with an escape and a query", "/%31%33?query", "", "HTTP/1.1 200", 1),
-        ("with a browser's fields", "/13", BROWSER, "HTTP/1.1 200", 1),
-        ("not modified", "/13", "If-None-Match: *\r\n", "HTTP/1.1 304", 1),
-        ("four at once", "/13", "", "HTTP/1.1 200", 4),
+        ("13 bytes", "/13", "", "", "HTTP/1.1 200", 1),
+        ("1 KB", "/1k", "", "", "HTTP/1.1 200", 1),
+        ("a folder's index", "/", "", "", "HTTP/1.1 200", 1),
+        ("with an escape and a query", "/%31%33?query", "", "", "HTTP/1.1 200", 1),
+        ("with a browser's fields", "/13", BROWSER, "", "HTTP/1.1 200", 1),
+        ("not modified", "/13", "If-None-Match: *\r\n", "", "HTTP/1.1 304", 1),
+        ("four at once", "/13", "", "", "HTTP/1.1 200", 4),
+        ("a handler", "/handler/a?b", BROWSER, "", "HTTP/1.1 200", 1),
+        ("a handler and a body", "/handler/a", "Content-Length: 5\r\n", "hello", "HTTP/1.1 200", 4),
     ];
     let before = heap::figures().unwrap().allocations;
     drop(std::hint::black_box(Box::new(1_u8)));
@@ -95,8 +127,8 @@ fn a_hot_request_allocates_nothing() {
         before + 1,
         "the process is quiet and the counter counts"
     );
-    for (what, target, fields, status, pipelined) in cases {
-        let mut client = Client::new(port, target, fields, pipelined).learn(port, status, pipelined);
+    for (what, target, fields, body, status, pipelined) in cases {
+        let mut client = Client::new(port, target, fields, body, pipelined).learn(port, status, pipelined);
         for _ in 0..WARM_UP {
             client.ask();
         }

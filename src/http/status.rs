@@ -1,8 +1,8 @@
 //! Status codes with their reason phrases and rendered status lines.
 //!
-//! A [`Status`] is always a registered code, so that every response has a status line in static memory.
+//! Every [`Status`] has its status line in static memory.
 
-/// A status code of the IANA registry (RFC 9110 15 and the documents that extend it).
+/// A status code of the IANA registry (RFC 9110 15 and the documents that extend it), or another one of a final response.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status(u16);
 
@@ -44,8 +44,7 @@ macro_rules! statuses {
             pub fn line(self) -> &'static [u8] {
                 match self.0 {
                     $($code => concat!("HTTP/1.1 ", $code, " ", $reason, "\r\n").as_bytes(),)*
-                    // Not reached: the constructors make registered codes only.
-                    _ => b"HTTP/1.1 500 Internal Server Error\r\n",
+                    code => UNREGISTERED_LINES.get(usize::from(code).wrapping_sub(200)).unwrap_or(&UNREGISTERED_LINES[300]),
                 }
             }
         }
@@ -116,11 +115,39 @@ statuses! {
     NETWORK_AUTHENTICATION_REQUIRED 511 "Network Authentication Required";
 }
 
+/// Status lines of final responses without a reason phrase, which may be empty (RFC 9112 4).
+static UNREGISTERED_LINES: [[u8; 15]; 400] = unregistered_lines();
+
+const fn unregistered_lines() -> [[u8; 15]; 400] {
+    let mut lines = [*b"HTTP/1.1 000 \r\n"; 400];
+    let mut index = 0;
+    while index < lines.len() {
+        let code = 200 + index;
+        lines[index][9] = b'0' + (code / 100) as u8;
+        lines[index][10] = b'0' + (code / 10 % 10) as u8;
+        lines[index][11] = b'0' + (code % 10) as u8;
+        index += 1;
+    }
+    lines
+}
+
 impl Status {
-    /// The code, 100 to 511.
+    /// The status of a final response with this code, registered or not: 200 to 599 (RFC 9110 15).
+    pub fn of_response(code: u16) -> Option<Status> {
+        (200..=599).contains(&code).then_some(Status(code))
+    }
+
+    /// The code, 100 to 599.
     #[inline]
     pub fn code(self) -> u16 {
         self.0
+    }
+
+    /// Whether a response with this status is sent without content: the bodiless ones, and 205, which a server MUST NOT
+    /// send any with (RFC 9110 15.3.6).
+    #[inline]
+    pub fn forbids_content(self) -> bool {
+        self.is_bodiless() || self.0 == 205
     }
 
     /// Whether a response with this status never has a body: 1xx, 204 and 304 (RFC 9110 6.4.1).
@@ -160,7 +187,24 @@ mod tests {
     }
 
     #[test]
+    fn a_handler_may_answer_any_code_of_a_final_response() {
+        assert_eq!(Status::of_response(200), Some(Status::OK));
+        assert_eq!(Status::of_response(299).unwrap().line(), b"HTTP/1.1 299 \r\n");
+        assert_eq!(Status::of_response(599).unwrap().line(), b"HTTP/1.1 599 \r\n");
+        for code in [0, 100, 199, 600, u16::MAX] {
+            assert_eq!(Status::of_response(code), None);
+        }
+        for code in 200..=599 {
+            let line = Status::of_response(code).unwrap().line();
+            assert!(line.starts_with(format!("HTTP/1.1 {code} ").as_bytes()) && line.ends_with(b"\r\n"));
+        }
+    }
+
+    #[test]
     fn statuses_without_a_body() {
+        assert!(Status::RESET_CONTENT.forbids_content());
+        assert!(Status::NO_CONTENT.forbids_content());
+        assert!(!Status::OK.forbids_content());
         assert!(Status::CONTINUE.is_bodiless());
         assert!(Status::NO_CONTENT.is_bodiless());
         assert!(Status::NOT_MODIFIED.is_bodiless());

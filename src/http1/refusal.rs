@@ -81,6 +81,7 @@ refusals! {
     TrailersTooLarge "trailers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "the trailer section is larger than the limit";
     HeaderTimeout "header_timeout" REQUEST_TIMEOUT "the request head did not arrive in time";
     BodyTimeout "body_timeout" REQUEST_TIMEOUT "the request body did not arrive in time";
+    BodyMemory "body_memory" SERVICE_UNAVAILABLE "other request bodies hold all the memory there is for them";
 }
 
 impl Refusal {
@@ -105,6 +106,10 @@ pub fn write_refusal(out: &mut Vec<u8>, refusal: Refusal, date_line: &[u8], with
     let length = text.len() + 2 + detail.len() + 1;
     out.extend_from_slice(status.line());
     out.extend_from_slice(date_line);
+    if status == Status::SERVICE_UNAVAILABLE {
+        // RFC 9110 15.6.4: when it is worth while to try again.
+        out.extend_from_slice(b"Retry-After: 1\r\n");
+    }
     let head = write!(
         out,
         "Content-Type: text/plain; charset=utf-8\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"

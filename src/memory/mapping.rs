@@ -31,13 +31,32 @@ impl Mapping {
         }
         Some(Mapping { address: NonNull::new(address.cast())?, bytes })
     }
+
+    /// Makes it `bytes` long, the new part zeroed (mremap(2)): pages move, their content is not copied. False, and
+    /// nothing changed, when `bytes` is less than there is, or the kernel refuses.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        if bytes < self.bytes || bytes > isize::MAX as usize {
+            return false;
+        }
+        // SAFETY: the range is the one `anonymous` or `grow` mapped, and `&mut self` shows that nobody borrows from it;
+        // when it moves, the old addresses are gone with the old value of `address`.
+        let address =
+            unsafe { libc::mremap(self.address.as_ptr().cast(), self.bytes, bytes, libc::MREMAP_MAYMOVE) };
+        let Some(moved) = NonNull::new(address.cast()).filter(|_| address != libc::MAP_FAILED) else {
+            return false;
+        };
+        self.address = moved;
+        self.bytes = bytes;
+        true
+    }
 }
 
 impl Deref for Mapping {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        // SAFETY: `anonymous` mapped `bytes` readable, zero-initialised bytes here, and they stay until drop.
+        // SAFETY: `anonymous` or `grow` mapped `bytes` readable, initialised bytes here, and they stay until drop.
         unsafe { slice::from_raw_parts(self.address.as_ptr(), self.bytes) }
     }
 }
@@ -51,7 +70,7 @@ impl DerefMut for Mapping {
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        // SAFETY: the range is the one `anonymous` mapped, and no borrow of it outlives `self`.
+        // SAFETY: the range is the one `anonymous` or `grow` mapped, and no borrow of it outlives `self`.
         let result = unsafe { libc::munmap(self.address.as_ptr().cast(), self.bytes) };
         debug_assert_eq!(result, 0, "munmap of a mapping that we made");
     }
@@ -81,6 +100,20 @@ mod tests {
         assert!(mapping.iter().all(|byte| *byte == 0));
         mapping[65535] = 7;
         assert_eq!(mapping[65535], 7);
+    }
+
+    #[test]
+    fn grows_and_keeps_its_content() {
+        let mut mapping = Mapping::anonymous(4096).unwrap();
+        mapping[4095] = 7;
+        assert!(mapping.grow(64 << 20));
+        assert_eq!((mapping.len(), mapping[4095]), (64 << 20, 7));
+        assert!(mapping[4096..].iter().all(|byte| *byte == 0));
+        mapping[(64 << 20) - 1] = 8;
+        assert!(!mapping.grow(4096));
+        assert!(!mapping.grow(isize::MAX as usize));
+        assert!(!mapping.grow(usize::MAX));
+        assert_eq!((mapping.len(), mapping[4095], mapping[(64 << 20) - 1]), (64 << 20, 7, 8));
     }
 
     #[test]

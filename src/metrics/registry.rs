@@ -239,6 +239,11 @@ impl Registry {
             self.sum(|shard| &shard.file_cache_misses),
         );
         text.gauge(
+            "webserver_request_body_bytes",
+            "Bytes held by request bodies that are gathered for handlers.",
+            self.sum_gauge(|shard| &shard.request_body_bytes),
+        );
+        text.gauge(
             "webserver_response_cache_bytes",
             "Content bytes held by the response cache.",
             self.sum_gauge(|shard| &shard.response_cache_bytes),

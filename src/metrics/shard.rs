@@ -48,6 +48,8 @@ pub struct ShardMetrics {
     pub file_cache_misses: Counter,
     /// Content bytes held by the response cache.
     pub response_cache_bytes: Gauge,
+    /// Bytes held by request bodies that are gathered for handlers.
+    pub request_body_bytes: Gauge,
     /// Pool buffers in use, by [`BUFFER_SIZES`].
     pub buffers_allocated: [Gauge; BUFFER_SIZES.len()],
     /// Pool buffers kept free, by [`BUFFER_SIZES`].
@@ -98,6 +100,7 @@ impl ShardMetrics {
             file_cache_entries: Gauge::new(),
             file_cache_misses: Counter::new(),
             response_cache_bytes: Gauge::new(),
+            request_body_bytes: Gauge::new(),
             buffers_allocated: [const { Gauge::new() }; BUFFER_SIZES.len()],
             buffers_available: [const { Gauge::new() }; BUFFER_SIZES.len()],
             cold_reads: Counter::new(),

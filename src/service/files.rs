@@ -135,16 +135,16 @@ impl Files {
             let (root, types, wanted) = (Arc::clone(&self.root), Arc::clone(&self.types), path.clone());
             let look = move || open(&root, &wanted, How::Blocking, content_bytes, &types, unix_seconds);
             let Ok(waiting) = context.offload.run(look) else {
-                return unavailable();
+                return Response::unavailable();
             };
             let Some(opened) = waiting.await else {
-                return unavailable();
+                return Response::unavailable();
             };
             let now = context.now.get().millis;
             let result = context.files.borrow_mut().store(self.root.id(), &path, opened, now);
             looked.push((path, result));
         }
-        unavailable()
+        Response::unavailable()
     }
 
     /// A folder asked for without its slash: relative links in its index would go wrong.
@@ -209,10 +209,4 @@ fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
 
 fn status_of(error: FileError) -> Status {
     Status::from_code(error.status()).unwrap_or(Status::INTERNAL_SERVER_ERROR)
-}
-
-fn unavailable() -> Response {
-    let mut response = Response::page(Status::SERVICE_UNAVAILABLE);
-    response.push_field("Retry-After", b"1");
-    response
 }

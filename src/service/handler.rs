@@ -24,6 +24,8 @@ pub enum BodyWanted {
     Refused,
     /// Nothing; it is read and dropped, so that the connection can go on.
     Dropped,
+    /// All of it in one piece, up to `limits.body_bytes`: the handler is called when it has come, with `Call::body`.
+    Whole,
     /// Whatever the next route that matches wants: for a handler that answers [`Outcome::Next`] and needs no body.
     AsNext,
 }

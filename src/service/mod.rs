@@ -43,6 +43,32 @@ pub struct Context {
     pub now: Cell<Now>,
     /// A buffer for building paths, kept so that building one does not allocate.
     pub path: RefCell<Vec<u8>>,
+    /// Buffers of responses that were sent, for the next ones.
+    pub spare: RefCell<Vec<Vec<u8>>>,
+}
+
+/// Buffers kept in [`Context::spare`]: the fields and the body of a response, and of some that wait.
+const SPARE_MAX: usize = 8;
+/// A larger buffer is freed instead of kept.
+const SPARE_BYTES_MAX: usize = 16 << 10;
+
+impl Context {
+    /// An empty buffer for the fields or the body of a response, one that was used before if there is one.
+    pub fn buffer(&self) -> Vec<u8> {
+        self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Keeps the memory of a buffer that is not needed any more.
+    pub fn recycle(&self, mut buffer: Vec<u8>) {
+        if !(1..=SPARE_BYTES_MAX).contains(&buffer.capacity()) {
+            return;
+        }
+        let mut spare = self.spare.borrow_mut();
+        if spare.len() < SPARE_MAX {
+            buffer.clear();
+            spare.push(buffer);
+        }
+    }
 }
 
 /// One request on its way to a handler.
@@ -56,11 +82,14 @@ pub struct Call<'a> {
     pub path: &'a [u8],
     /// How much of `path` the route matched: what follows is the handler's own part.
     pub matched: usize,
+    /// The whole body, for a handler that wants it so; empty without one.
+    pub body: &'a [u8],
     /// Who asks.
     pub peer: Peer,
 }
 
-/// A copy of a call that outlives the turn: two or three allocations.
+/// A copy of a call that outlives the turn: two or three allocations. The body stays behind: who answers later copies
+/// what he needs of it.
 #[derive(Clone, Debug)]
 pub struct OwnedCall {
     request: OwnedRequest,
@@ -95,6 +124,7 @@ impl OwnedCall {
             absolute_path: &self.absolute_path,
             path: self.absolute_path.get(1..).unwrap_or_default(),
             matched: self.matched,
+            body: &[],
             peer: self.peer,
         }
     }

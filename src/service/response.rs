@@ -6,8 +6,20 @@ use bytes::Bytes;
 
 use crate::{
     files::OpenFile,
-    http::{Status, multipart::Multipart},
+    http::{Status, multipart::Multipart, syntax},
 };
+
+/// Fields about the message and its connection, which the codec writes: a second one would contradict it.
+const OWN_FIELDS: [&[u8]; 8] = [
+    b"connection",
+    b"content-length",
+    b"date",
+    b"keep-alive",
+    b"proxy-connection",
+    b"trailer",
+    b"transfer-encoding",
+    b"upgrade",
+];
 
 /// What a handler answers. The codec of the connection's version turns it into bytes.
 #[derive(Debug)]
@@ -44,6 +56,8 @@ pub enum Body {
     Static(&'static [u8]),
     /// Bytes in memory, shared by reference count.
     Shared(Bytes),
+    /// Bytes of this response alone; see [`super::Context::buffer`].
+    Owned(Vec<u8>),
     /// `length` bytes of a file from `offset`.
     File {
         /// The open file; it stays open until the last byte is sent.
@@ -69,6 +83,7 @@ impl Body {
             Body::Empty => 0,
             Body::Static(bytes) => bytes.len() as u64,
             Body::Shared(bytes) => bytes.len() as u64,
+            Body::Owned(bytes) => bytes.len() as u64,
             Body::File { length, .. } => *length,
             Body::Multipart { parts, .. } => parts.length(),
         }
@@ -89,6 +104,13 @@ impl Response {
         response
     }
 
+    /// 503 for what may well be possible in a moment (RFC 9110 15.6.4).
+    pub fn unavailable() -> Self {
+        let mut response = Response::page(Status::SERVICE_UNAVAILABLE);
+        response.push_field("Retry-After", b"1");
+        response
+    }
+
     /// A response with a body of the program.
     pub fn fixed(status: Status, content_type: &str, body: &'static [u8]) -> Self {
         let mut response = Response::new(status);
@@ -103,6 +125,24 @@ impl Response {
         self.fields.extend_from_slice(b": ");
         self.fields.extend(value.iter().filter(|byte| !matches!(byte, b'\r' | b'\n' | 0)));
         self.fields.extend_from_slice(b"\r\n");
+    }
+
+    /// Whether a handler of the host's may add this field: its name is a token (RFC 9110 5.1), its value holds no control
+    /// character, and the server does not write it itself.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn check_field(name: &[u8], value: &[u8]) -> Result<(), &'static str> {
+        if !syntax::is_token(name) {
+            return Err("the name of the header field is not a token");
+        }
+        if OWN_FIELDS.iter().any(|own| name.eq_ignore_ascii_case(own)) {
+            return Err("the header field is the server's own");
+        }
+        if !value.iter().all(|&byte| syntax::is_value_byte(byte)) {
+            return Err("the value of the header field holds a control character");
+        }
+        Ok(())
     }
 
     /// The pre-rendered fields of the file, if any.
@@ -122,5 +162,39 @@ impl Response {
             (Some(Entity::Whole(_)), _) | (_, 100..=199 | 204 | 304) => None,
             _ => Some(self.body.length()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_field_of_a_handler_cannot_add_another_or_contradict_the_server() {
+        for (name, value) in [("X-A", "b c\td"), ("content-type", ""), ("Etag", "\"ü\"")] {
+            assert_eq!(Response::check_field(name.as_bytes(), value.as_bytes()), Ok(()), "{name}");
+        }
+        for (name, value) in [
+            ("", "a"),
+            ("a b", "c"),
+            ("a:", "b"),
+            ("a\r\nb", "c"),
+            ("a", "b\r\nc: d"),
+            ("a", "b\nc"),
+            ("a", "b\0"),
+            ("a", "\u{7f}"),
+            ("Content-LENGTH", "1"),
+            ("transfer-encoding", "chunked"),
+            ("Connection", "close"),
+            ("Date", "now"),
+            ("Upgrade", "h2c"),
+        ] {
+            assert!(Response::check_field(name.as_bytes(), value.as_bytes()).is_err(), "{name:?} {value:?}");
+        }
+    }
+
+    #[test]
+    fn the_servers_own_fields_are_written_in_lower_case() {
+        assert!(OWN_FIELDS.iter().all(|name| !name.iter().any(u8::is_ascii_uppercase)));
     }
 }

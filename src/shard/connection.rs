@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     http::{Parts, Request},
-    http1::{self, BodyDecoder, Decoded, Piece, Refusal},
+    http1::{self, Decoded, Refusal},
     memory::Buffer,
     metrics::Timeout,
-    service::{BodyWanted, Response},
+    service::Response,
     sys::socket,
 };
 
@@ -172,7 +172,7 @@ impl Worker {
     }
 
     /// Keeps bytes that no request has used yet.
-    fn keep_rest(&mut self, slot: &mut Slot, step: Step, rest: &[u8]) -> Step {
+    pub(super) fn keep_rest(&mut self, slot: &mut Slot, step: Step, rest: &[u8]) -> Step {
         if rest.is_empty() || step == Step::Close || slot.stage == Stage::Lingering {
             return step;
         }
@@ -243,104 +243,9 @@ impl Worker {
         slot.stage = Stage::Idle;
         let head_length = request.parts.length as usize;
         if !request.parts.framing.has_body() {
-            return (head_length, self.dispatch(slot, key, request));
+            return (head_length, self.dispatch(slot, key, request, Some(&[])));
         }
-        let mut body = match BodyDecoder::new(request.parts.framing, self.body_bytes_max) {
-            Ok(body) => body,
-            Err(refusal) => {
-                self.refuse(slot, refusal, request.bytes);
-                return (request.bytes.len(), Step::Again);
-            }
-        };
-        let received = &request.bytes[head_length..];
-        if request.parts.expect_continue && received.is_empty() {
-            if self.body_wanted(slot, request) == BodyWanted::Refused {
-                // RFC 9110 10.1.1: a final status instead of 100. Whether the client sends the body after all
-                // cannot be known, so the connection ends here.
-                slot.flags.close = true;
-                slot.flags.linger = true;
-                return (head_length, self.dispatch(slot, key, request));
-            }
-            self.outgoing.push_static(b"HTTP/1.1 100 Continue\r\n\r\n");
-        }
-        match discard_body(&mut body, received) {
-            Ok((count, true)) => (head_length + count, self.dispatch(slot, key, request)),
-            Ok((count, false)) => {
-                let Some(head) = self.copy_to_pool(&request.bytes[..head_length], 0) else {
-                    return (head_length, Step::Close);
-                };
-                let exchange = self.exchange(slot);
-                exchange.head = Some(head);
-                exchange.body = Some(body);
-                slot.stage = Stage::Body;
-                slot.deadline = self.deadlines.body(self.now);
-                (head_length + count, Step::Again)
-            }
-            Err(refusal) => {
-                self.refuse(slot, refusal, request.bytes);
-                (request.bytes.len(), Step::Again)
-            }
-        }
-    }
-
-    /// Reads a body to its end, then answers the request it belongs to.
-    fn receive_body(&mut self, slot: &mut Slot, key: Key) -> Step {
-        if self.resume_unsent(slot) == Step::Close {
-            return Step::Close;
-        }
-        let mut scratch = std::mem::take(&mut self.scratch);
-        let step = match self.receive(slot, &mut scratch) {
-            Ok(Received::Bytes(count)) => self.continue_body(slot, key, &scratch[..count]),
-            Ok(Received::Nothing) => Step::Wait,
-            // The body was cut short: there is no request to answer (RFC 9112 8).
-            Ok(Received::End) | Err(_) => Step::Close,
-        };
-        self.scratch = scratch;
-        step
-    }
-
-    fn continue_body(&mut self, slot: &mut Slot, key: Key, bytes: &[u8]) -> Step {
-        slot.deadline = self.deadlines.body(self.now);
-        let exchange = self.exchange(slot);
-        let Some(body) = &mut exchange.body else { return Step::Close };
-        match discard_body(body, bytes) {
-            // A client that sends as fast as it is read would otherwise never let others have their turn.
-            Ok((_, false)) => {
-                if slot.flags.readable {
-                    Step::Yield
-                } else {
-                    Step::Wait
-                }
-            }
-            Ok((used, true)) => {
-                exchange.body = None;
-                let (Some(head), Some(mut parts)) = (exchange.head.take(), self.parts.take()) else {
-                    return Step::Close;
-                };
-                slot.stage = Stage::Idle;
-                let step = if decode_kept(&head, &mut parts) {
-                    self.dispatch(slot, key, Request { bytes: head.filled(), parts: &parts })
-                } else {
-                    Step::Close
-                };
-                self.parts = Some(parts);
-                if step == Step::Close {
-                    return step;
-                }
-                if slot.flags.close && used < bytes.len() {
-                    slot.flags.linger = true;
-                }
-                let step = self.settle(slot, step);
-                // What follows the body was not looked at; the count may be that of another connection.
-                self.scanned = 0;
-                self.keep_rest(slot, step, &bytes[used..])
-            }
-            Err(refusal) => {
-                let head = exchange.head.take();
-                self.refuse(slot, refusal, head.as_ref().map_or(&[], |head| head.filled()));
-                self.settle(slot, Step::Again)
-            }
-        }
+        self.begin_body(slot, key, request)
     }
 
     /// Reads what is there and notes whether there may be more: a short read means that the socket is empty,
@@ -387,18 +292,4 @@ impl Worker {
 pub(super) fn decode_kept(head: &Buffer, parts: &mut Parts) -> bool {
     let limits = http1::Limits { header_bytes: usize::MAX, headers: 1024, target_bytes: usize::MAX };
     matches!(http1::decode(head.filled(), &limits, parts), Ok(Decoded::Complete))
-}
-
-/// Runs body bytes through the decoder and drops them; says how many were used and whether the body has ended.
-fn discard_body(body: &mut BodyDecoder, bytes: &[u8]) -> Result<(usize, bool), Refusal> {
-    let mut used = 0;
-    loop {
-        let (count, piece) = body.decode(&bytes[used..])?;
-        used += count;
-        match piece {
-            Piece::Data(_) => {}
-            Piece::More => return Ok((used, false)),
-            Piece::End => return Ok((used, true)),
-        }
-    }
 }

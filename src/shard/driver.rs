@@ -478,6 +478,7 @@ impl Driver {
         metrics.file_cache_misses.set(files.misses());
         metrics.blocking_jobs.set(self.worker.context.offload.submitted());
         metrics.blocking_refused.set(self.worker.context.offload.refused());
+        metrics.request_body_bytes.set(self.worker.bodies.used_bytes() as u64);
         self.worker.pool.publish(metrics);
     }
 

@@ -5,7 +5,12 @@ use std::{collections::VecDeque, rc::Rc};
 use bytes::Bytes;
 
 use super::cold::{Cold, Populating};
-use crate::{files::OpenFile, http::multipart::Multipart, http1::BodyDecoder, memory::Buffer};
+use crate::{
+    files::OpenFile,
+    http::multipart::Multipart,
+    http1::BodyDecoder,
+    memory::{Buffer, Gathered},
+};
 
 /// State of one connection between the first byte of a request and the last byte of its response.
 #[derive(Debug, Default)]
@@ -18,6 +23,8 @@ pub struct Exchange {
     pub head: Option<Buffer>,
     /// How its body is framed and how much came.
     pub body: Option<BodyDecoder>,
+    /// What came of it, if a handler wants it whole.
+    pub gathered: Option<Gathered>,
     /// Response bytes that the socket did not take, in order.
     pub unsent: VecDeque<Unsent>,
     /// The file that follows them.
@@ -102,6 +109,7 @@ impl Exchange {
         self.scanned = 0;
         self.head = None;
         self.body = None;
+        self.gathered = None;
         self.unsent.clear();
         self.record = None;
     }

@@ -3,6 +3,7 @@
 //!
 //! `Driver` turns readiness into turns of connections, `Worker` is what a connection's turn works with.
 
+mod body;
 mod cold;
 mod connection;
 mod deadline;
@@ -33,7 +34,7 @@ use crate::{
     http::{Parts, date::DateCache},
     http1,
     log::AccessLog,
-    memory::BufferPool,
+    memory::{Allowance, BufferPool},
     metrics::{Registry, ShardMetrics},
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
     service::{Admin, Context, Health, Router, Site},
@@ -53,6 +54,8 @@ const SCRATCH_BYTES: usize = 64 << 10;
 const EXCHANGES_MAX: usize = 64;
 /// Readers of cold files at once: each holds up to 1.5 MB. Beyond them, steps go through the page cache.
 const COLD_READERS_MAX: usize = 16;
+/// Bytes that the request bodies gathered by one shard may hold together; one body at its limit always fits.
+const BODIES_BYTES: usize = 64 << 20;
 /// What a connection that finds no slot is told.
 const SHED_RESPONSE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nContent-Type: text/plain; charset=utf-8\r\n\
@@ -127,6 +130,7 @@ struct Worker {
     #[allow(clippy::vec_box, reason = "a slot holds the box; the stock hands it over without a copy")]
     exchanges: Vec<Box<Exchange>>,
     pool: BufferPool,
+    bodies: Rc<Allowance>,
     router: Router,
     admin: Router,
     context: Rc<Context>,
@@ -164,6 +168,7 @@ impl Worker {
             offload: Offload::new(Arc::clone(&setup.jobs), finished),
             now: Cell::new(now),
             path: RefCell::default(),
+            spare: RefCell::default(),
         });
         let admin = Admin { registry: Arc::clone(&setup.registry), health: Arc::clone(&setup.health) };
         Worker {
@@ -173,6 +178,7 @@ impl Worker {
             outgoing: Outgoing::new(),
             exchanges: Vec::with_capacity(EXCHANGES_MAX),
             pool: BufferPool::new(settings.memory.buffer_pools, buffers_in_use_max(settings)),
+            bodies: Allowance::new(bodies_bytes_max(settings)),
             router: Router::new(&setup.site),
             admin: Router::single(Rc::new(admin)),
             context,
@@ -207,6 +213,7 @@ impl Worker {
         self.requests_per_connection = settings.limits.requests_per_connection;
         self.deadlines.reload(&settings.timeouts);
         self.pool.resize(settings.memory.buffer_pools, buffers_in_use_max(settings));
+        self.bodies.resize(bodies_bytes_max(settings));
         if let Some(parts) = &mut self.parts {
             **parts = Parts::with_capacity(settings.limits.headers);
         }
@@ -221,6 +228,7 @@ impl Worker {
             offload: Rc::clone(&self.context.offload),
             now: Cell::new(self.now),
             path: RefCell::default(),
+            spare: RefCell::default(),
         });
     }
 
@@ -278,6 +286,10 @@ fn file_cache_share(settings: &crate::config::Settings) -> (usize, usize) {
 /// Until there is a budget: every connection may hold a partial head and a kept response at their largest.
 fn buffers_in_use_max(settings: &crate::config::Settings) -> usize {
     settings.memory.worker_connections.saturating_mul(128 << 10)
+}
+
+fn bodies_bytes_max(settings: &crate::config::Settings) -> usize {
+    usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX).max(BODIES_BYTES)
 }
 
 /// An epoll token that is not a connection: those have generation 0.

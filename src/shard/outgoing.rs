@@ -101,6 +101,16 @@ impl Outgoing {
         }
     }
 
+    /// Appends a body of this response alone; gives it back when it was copied.
+    pub fn push_owned(&mut self, body: Vec<u8>) -> Option<Vec<u8>> {
+        if body.len() <= COPY_BYTES_MAX {
+            self.render(|rendered| rendered.extend_from_slice(&body));
+            return Some(body);
+        }
+        self.push_shared(body.into());
+        None
+    }
+
     /// Sends what was collected; false when the socket is full: then [`Outgoing::keep`] the rest. `more` says that
     /// a file follows at once, so that its first bytes share a segment with the head.
     pub fn flush(&mut self, socket: BorrowedFd<'_>, more: bool) -> io::Result<bool> {

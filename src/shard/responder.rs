@@ -41,14 +41,21 @@ impl Worker {
     }
 
     /// Has the request answered: now, or by a task that leaves the answer in the inbox.
-    pub(super) fn dispatch(&mut self, slot: &mut Slot, key: Key, request: Request<'_>) -> Step {
+    /// `body` is `None` when there was one and it was dropped.
+    pub(super) fn dispatch(
+        &mut self,
+        slot: &mut Slot,
+        key: Key,
+        request: Request<'_>,
+        body: Option<&[u8]>,
+    ) -> Step {
         if let Some(rate) = self.client_limits.rate
             && let Verdict::Refused { retry_after_seconds } = self.ask_for_admission(slot, rate)
         {
             self.metrics.requests_limited.increment();
             return self.respond(slot, request, too_many_requests(retry_after_seconds));
         }
-        let (outcome, fields) = self.ask(slot, request);
+        let (outcome, fields) = self.ask(slot, request, body);
         match outcome {
             Outcome::Ready(mut response) => {
                 response.route_fields = fields;
@@ -79,7 +86,7 @@ impl Worker {
     }
 
     /// Asks the handlers whose path and method match, in their order; gives the fields of the route that answers too.
-    fn ask(&mut self, slot: &Slot, request: Request<'_>) -> (Outcome, Option<Rc<[u8]>>) {
+    fn ask(&mut self, slot: &Slot, request: Request<'_>, body: Option<&[u8]>) -> (Outcome, Option<Rc<[u8]>>) {
         let unrouted = |response| (Outcome::Ready(response), None);
         if request.target() == b"*" {
             return unrouted(server_options());
@@ -104,8 +111,19 @@ impl Worker {
                 continue;
             }
             asked = true;
-            let call = Call { request, absolute_path, path, matched: candidate.matched, peer: slot.peer };
             let handler = Rc::clone(&candidate.target.handler);
+            if body.is_none() && handler.body_wanted(request) == BodyWanted::Whole {
+                // Nobody wanted the body when it began to come: a reload has replaced the handlers since.
+                return unrouted(Response::unavailable());
+            }
+            let call = Call {
+                request,
+                absolute_path,
+                path,
+                matched: candidate.matched,
+                body: body.unwrap_or_default(),
+                peer: slot.peer,
+            };
             // A handler's bug is one answer: the requests before and after it are none of its business.
             let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(&call, &self.context)));
             match outcome {
@@ -137,8 +155,11 @@ impl Worker {
     }
 
     /// Renders the response. A body in memory goes with it; a file follows in [`Stage::Sending`].
-    pub(super) fn respond(&mut self, slot: &mut Slot, request: Request<'_>, response: Response) -> Step {
+    pub(super) fn respond(&mut self, slot: &mut Slot, request: Request<'_>, mut response: Response) -> Step {
         slot.requests = slot.requests.wrapping_add(1);
+        if response.status.forbids_content() {
+            response.body = Body::Empty;
+        }
         let limit = self.requests_per_connection;
         let keep_alive = request.parts.keep_alive
             && !slot.flags.close
@@ -167,6 +188,7 @@ impl Worker {
             );
         });
         let status = response.status.code();
+        self.context.recycle(response.fields);
         let waited = slot.exchange.as_mut().and_then(|exchange| exchange.record.take());
         let body = if request.method() == Method::Head { Body::Empty } else { response.body };
         let length = body.length();
@@ -174,6 +196,11 @@ impl Worker {
             Body::Empty => {}
             Body::Static(bytes) => self.outgoing.push_static(bytes),
             Body::Shared(bytes) => self.outgoing.push_shared(bytes),
+            Body::Owned(bytes) => {
+                if let Some(copied) = self.outgoing.push_owned(bytes) {
+                    self.context.recycle(copied);
+                }
+            }
             Body::File { length: 0, .. } => {}
             Body::File { file, offset, length } => {
                 let body = FileBody::new(file, offset, offset + length);
@@ -235,6 +262,7 @@ impl Worker {
             exchange.input = None;
             exchange.head = None;
             exchange.body = None;
+            exchange.gathered = None;
             exchange.record = None;
         }
         self.log_refused(slot, bytes, refusal.status().code());

@@ -9,6 +9,7 @@ mod clients;
 mod connections;
 mod deadlines;
 mod files;
+mod handler_bodies;
 mod handlers;
 mod harness;
 mod hello;

@@ -344,13 +344,13 @@ fn oversized_pieces_are_refused_before_they_end() {
     }
 }
 
-/// The deadlines have tests of their own; every other reason stands in a table here.
+/// The deadlines and the memory of bodies have tests of their own; every other reason stands in a table here.
 #[test]
 fn every_reason_is_provoked() {
     let cases =
         [request_lines(), field_lines(), framing(), chunks()].into_iter().flatten().collect::<Vec<_>>();
     let mut labels: BTreeSet<&str> = cases.iter().map(|case| case.reason.label()).collect();
-    labels.extend([Refusal::HeaderTimeout.label(), Refusal::BodyTimeout.label()]);
+    labels.extend([Refusal::HeaderTimeout, Refusal::BodyTimeout, Refusal::BodyMemory].map(Refusal::label));
     assert_eq!(labels, Refusal::LABELS.iter().copied().collect());
     for case in &cases {
         assert_eq!(case.status, case.reason.status().code(), "{}", case.reason.label());
