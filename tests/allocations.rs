@@ -101,9 +101,12 @@ fn a_hot_request_allocates_nothing() {
     fs::write(folder.path().join("index.html"), "index").unwrap();
     let mut config = Config::new();
     // Looking at a file again after `valid` opens it, which allocates: not what is measured here.
-    let text =
-        "shards: 1\nlisten: [\"127.0.0.1:0\"]\nmemory: { open_file_cache: { entries: 100, valid: 1h } }";
-    config.load_yaml(text).unwrap();
+    let text = format!(
+        "shards: 1\nlisten: [\"127.0.0.1:0\"]\nmemory: {{ open_file_cache: {{ entries: 100, valid: 1h }} }}\n\
+         routes: [{{ path: /app, root: {}, fallback: /13, cache_control: [{{ pattern: \"*\", expires: 1h }}] }}]",
+        folder.path().display()
+    );
+    config.load_yaml(&text).unwrap();
     config.set_root(folder.path()).unwrap();
     let mut handlers = Handlers::new();
     handlers.add(None, "/handler/*", || Rc::new(Answering)).unwrap();
@@ -116,6 +119,7 @@ fn a_hot_request_allocates_nothing() {
         ("with an escape and a query", "/%31%33?query", "", "", "HTTP/1.1 200", 1),
         ("with a browser's fields", "/13", BROWSER, "", "HTTP/1.1 200", 1),
         ("not modified", "/13", "If-None-Match: *\r\n", "", "HTTP/1.1 304", 1),
+        ("a fallback that expires", "/app/missing", "", "", "HTTP/1.1 200", 1),
         ("four at once", "/13", "", "", "HTTP/1.1 200", 4),
         ("a handler", "/handler/a?b", BROWSER, "", "HTTP/1.1 200", 1),
         ("a handler and a body", "/handler/a", "Content-Length: 5\r\n", "hello", "HTTP/1.1 200", 4),

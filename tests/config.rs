@@ -77,8 +77,17 @@ routes:
     dotfiles: true
     types: { md: "text/markdown; charset=utf-8" }
     headers: { Cache-Control: "public, max-age=60", X-Quote: "say \"hi\" \\ bye" }
+    methods: [GET]
+    fallback: "/index ü.html"
+    error_pages: { 404: /404.html, 503: "/e/#.html" }
+  - path: /cached/
+    root: ./public
+    cache_control:
+      - { pattern: "*.css", value: "public, max-age=60", expires: 1m }
+      - { pattern: "\"?/*", expires: 0 }
   - path: /old/
     redirect: { to: /new/, status: 308 }
+    methods: [GET, POST]
 memory:
   worker_connections: 512
   buffer_pools:
@@ -157,7 +166,10 @@ fn every_key_is_taken() {
     let Action::Files(files) = &settings.routes[0].action else { panic!("files") };
     assert_eq!((&files.root, files.index.len(), files.dotfiles), (&base.join("public"), 2, true));
     assert_eq!(settings.routes[0].headers[1].1, "say \"hi\" \\ bye");
-    let Action::Redirect(redirect) = &settings.routes[1].action else { panic!("redirect") };
+    assert_eq!((files.fallback.as_deref(), files.error_pages.len()), (Some("/index ü.html"), 2));
+    let Action::Files(cached) = &settings.routes[1].action else { panic!("files") };
+    assert_eq!(cached.cache_control[1].expires, Some(Duration::ZERO));
+    let Action::Redirect(redirect) = &settings.routes[2].action else { panic!("redirect") };
     assert_eq!((redirect.to.as_str(), redirect.status), ("/new/", 308));
     assert_eq!(settings.memory.buffer_pools.large, 12);
     assert_eq!(settings.memory.open_file_cache.valid, Duration::from_millis(1500));
@@ -236,7 +248,7 @@ fn loading_again_merges_keys_and_replaces_lists() {
     assert_eq!((settings.limits.headers, settings.limits.header_bytes), (7, 16 << 10));
     let files = settings.memory.open_file_cache;
     assert_eq!((files.entries, files.min_uses), (5, 2));
-    assert_eq!(settings.routes.len(), 2);
+    assert_eq!(settings.routes.len(), 3);
 }
 
 #[test]

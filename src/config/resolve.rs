@@ -238,7 +238,13 @@ fn loopback(port: u16) -> Listener {
 }
 
 fn welcome() -> Route {
-    Route { host: None, path: String::from("/"), action: Action::Welcome, headers: Vec::new() }
+    Route {
+        host: None,
+        path: String::from("/"),
+        action: Action::Welcome,
+        headers: Vec::new(),
+        methods: Vec::new(),
+    }
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Whether a folder exists is not asked here; the server asks when it opens it.
 
+mod cache_control;
 mod files;
 
 use std::net::Ipv6Addr;
@@ -61,15 +62,30 @@ pub(super) fn read_routes(routes: &Field<'_>) -> Result<Vec<Route>> {
 }
 
 fn read_route(item: &Field<'_>) -> Result<Route> {
-    const KEYS: [&str; 8] = ["host", "path", "root", "index", "dotfiles", "types", "headers", "redirect"];
-    const LATER: [&str; 5] = ["listing", "fallback", "precompressed", "error_pages", "proxy"];
+    const KEYS: [&str; 12] = [
+        "host",
+        "path",
+        "root",
+        "index",
+        "dotfiles",
+        "types",
+        "fallback",
+        "error_pages",
+        "cache_control",
+        "headers",
+        "methods",
+        "redirect",
+    ];
+    const LATER: [&str; 3] = ["listing", "precompressed", "proxy"];
     let (mut host, mut path, mut headers) = (None, String::from("/"), Vec::new());
+    let mut methods: Option<(Vec<String>, Field<'_>)> = None;
     let (mut files, mut redirect) = (FilesKeys::default(), None);
     for field in item.section()? {
         match field.key {
             "host" => host = Some(read_host(&field)?),
             "path" => path = read_path(&field)?,
             "headers" => headers = read_headers(&field)?,
+            "methods" => methods = Some((read_methods(&field)?, field)),
             "redirect" => redirect = Some(read_redirect(&field)?),
             _ if files.read(&field)? => {}
             _ => return Err(field.unknown(&KEYS, &LATER)),
@@ -84,7 +100,48 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         }
         _ => return Err(item.error(format!("{} needs a root or a redirect", item.path))),
     };
-    Ok(Route { host, path, action, headers })
+    let (methods, methods_field) = methods.unzip();
+    let methods = methods.unwrap_or_default();
+    if let Action::Files(files) = &action {
+        let other = methods.iter().find(|name| !matches!(name.as_str(), "GET" | "HEAD" | "OPTIONS"));
+        if let (Some(name), Some(field)) = (other, methods_field) {
+            return Err(field.error(format!("{}: files know GET, HEAD and OPTIONS, not {name}", field.path)));
+        }
+        let own = headers
+            .iter()
+            .find(|(name, _)| ["cache-control", "expires"].iter().any(|own| name.eq_ignore_ascii_case(own)));
+        if let (Some((name, _)), false) = (own, files.cache_control.is_empty()) {
+            return Err(
+                item.error(format!("{} has cache_control and the header field {name}; give one", item.path))
+            );
+        }
+    }
+    Ok(Route { host, path, action, headers, methods })
+}
+
+/// Those that a route can be asked for: `CONNECT` and `TRACE` are never answered.
+fn read_methods(field: &Field<'_>) -> Result<Vec<String>> {
+    const METHODS: [(&str, &str); 7] = [
+        ("GET", "GET"),
+        ("HEAD", "HEAD"),
+        ("POST", "POST"),
+        ("PUT", "PUT"),
+        ("DELETE", "DELETE"),
+        ("PATCH", "PATCH"),
+        ("OPTIONS", "OPTIONS"),
+    ];
+    let mut methods: Vec<String> = Vec::new();
+    for item in field.items(METHODS.len())? {
+        let name = item.word(&METHODS)?;
+        if methods.iter().any(|old| old == name) {
+            return Err(item.error(format!("{name} is given twice in {}", field.path)));
+        }
+        methods.push(name.to_owned());
+    }
+    if methods.is_empty() {
+        return Err(field.wrong("at least one method"));
+    }
+    Ok(methods)
 }
 
 /// A host name (RFC 1123, 2.1, underscores allowed), perhaps behind one leading `*.`, or a bracketed IPv6
@@ -348,6 +405,28 @@ mod tests {
             );
         }
         assert_eq!(to("status: 301").unwrap_err(), "f:2:5: routes[0].redirect needs to: where it leads");
+    }
+
+    #[test]
+    fn methods_are_those_that_the_action_knows() {
+        let methods = |text: &str| one(&format!("{{ {text} }}")).map(|route| route.methods.join(" "));
+        assert_eq!(methods("root: a"), Ok(String::new()));
+        assert_eq!(methods("root: a, methods: [HEAD, GET, OPTIONS]"), Ok("HEAD GET OPTIONS".to_owned()));
+        assert_eq!(methods("redirect: { to: /b }, methods: POST"), Ok("POST".to_owned()));
+        assert_eq!(
+            methods("root: a, methods: [GET, PUT]").unwrap_err(),
+            "f:2:23: routes[0].methods: files know GET, HEAD and OPTIONS, not PUT"
+        );
+        for bad in ["get", "[GET, GET]", "[]", "[TRACE]", "[PROPFIND]", "~"] {
+            assert!(methods(&format!("redirect: {{ to: /b }}, methods: {bad}")).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn caching_is_told_once() {
+        let told = one("{ root: a, cache_control: no-cache, headers: { EXPIRES: \"0\" } }").unwrap_err();
+        assert_eq!(told, "f:2:3: routes[0] has cache_control and the header field EXPIRES; give one");
+        assert!(one("{ root: a, headers: { Expires: \"0\", Cache-Control: no-store } }").is_ok());
     }
 
     #[test]

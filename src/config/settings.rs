@@ -66,6 +66,8 @@ pub struct Route {
     pub action: Action,
     /// Header fields added to every response of this route; names and values are checked.
     pub headers: Vec<(String, String)>,
+    /// Methods that the route takes, in upper case; empty: those that its action knows. `GET` includes `HEAD`.
+    pub methods: Vec<String>,
 }
 
 /// What a route does with a request.
@@ -90,6 +92,24 @@ pub struct Files {
     pub dotfiles: bool,
     /// Media types by extension (lower case, without dot) that override the built-in table.
     pub types: BTreeMap<String, String>,
+    /// The file that answers for one that is not found: a path below the root, decoded, with its leading slash.
+    pub fallback: Option<String>,
+    /// What answers instead of the built-in text, by status (400 to 599): paths as `fallback`.
+    pub error_pages: BTreeMap<u16, String>,
+    /// How long files may be kept by caches: the first rule whose pattern matches.
+    pub cache_control: Vec<CacheRule>,
+}
+
+/// What is said to caches about the files whose name a pattern matches.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CacheRule {
+    /// `*` stands for any bytes, `?` for one. Without a `/` it is compared with the file's name, with one with the whole
+    /// path below the route.
+    pub pattern: String,
+    /// The value of `Cache-Control`; absent: `max-age` from `expires`.
+    pub value: Option<String>,
+    /// How long after the response `Expires` is, in whole seconds; absent: no such field. One of the two is there.
+    pub expires: Option<Duration>,
 }
 
 /// A redirect: `to` replaces the route's prefix and the rest of the path and the query are kept.

@@ -3,10 +3,10 @@
 //! Loading what is printed gives the same settings again. Inherited sockets and the welcome page have no
 //! written form; they appear as comments.
 
-use std::fmt::Write;
+use std::fmt::{Display, Write};
 
 use super::{
-    settings::{Action, Address, Level, Listener, LogPath, Route, Settings},
+    settings::{Action, Address, Files, Level, Listener, LogPath, Route, Settings},
     units::{show_size, show_time},
 };
 
@@ -132,6 +132,7 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
                 writeln!(out, "    index: [{}]", names.join(", "))?;
                 writeln!(out, "    dotfiles: {}", files.dotfiles)?;
                 write_map(out, "types", &mut files.types.iter())?;
+                write_files(out, files)?;
             }
             Action::Redirect(redirect) => {
                 writeln!(
@@ -144,20 +145,50 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
             Action::Welcome => {}
         }
         write_map(out, "headers", &mut route.headers.iter().map(|(name, value)| (name, value)))?;
+        write_list(out, "methods", &route.methods)?;
     }
     Ok(())
 }
 
-fn write_map<'a>(
+/// What a route that serves files does beside serving them.
+fn write_files(out: &mut String, files: &Files) -> std::fmt::Result {
+    if let Some(fallback) = &files.fallback {
+        writeln!(out, "    fallback: {}", quote(fallback))?;
+    }
+    write_map(out, "error_pages", &mut files.error_pages.iter())?;
+    for (index, rule) in files.cache_control.iter().enumerate() {
+        if index == 0 {
+            writeln!(out, "    cache_control:")?;
+        }
+        writeln!(out, "      - pattern: {}", quote(&rule.pattern))?;
+        if let Some(value) = &rule.value {
+            writeln!(out, "        value: {}", quote(value))?;
+        }
+        if let Some(expires) = rule.expires {
+            writeln!(out, "        expires: {}", show_time(expires))?;
+        }
+    }
+    Ok(())
+}
+
+fn write_list(out: &mut String, key: &str, items: &[String]) -> std::fmt::Result {
+    if items.is_empty() {
+        return Ok(());
+    }
+    let items: Vec<String> = items.iter().map(|item| quote(item)).collect();
+    writeln!(out, "    {key}: [{}]", items.join(", "))
+}
+
+fn write_map<'a, K: Display + 'a>(
     out: &mut String,
     key: &str,
-    entries: &mut dyn Iterator<Item = (&'a String, &'a String)>,
+    entries: &mut dyn Iterator<Item = (&'a K, &'a String)>,
 ) -> std::fmt::Result {
     for (index, (name, value)) in entries.enumerate() {
         if index == 0 {
             writeln!(out, "    {key}:")?;
         }
-        writeln!(out, "      {}: {}", quote(name), quote(value))?;
+        writeln!(out, "      {}: {}", quote(&name.to_string()), quote(value))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{Body, Call, Context, Handler, Outcome, Response};
+use super::{Body, Call, Context, Handler, Outcome, Response, methods::Methods};
 use crate::{http::Status, metrics::Registry};
 
 /// Whether new requests are welcome; shared by all of a server.
@@ -35,12 +35,18 @@ impl Health {
 #[derive(Debug)]
 pub struct Admin {
     /// What is counted.
-    pub registry: Arc<Registry>,
+    registry: Arc<Registry>,
     /// What health checks are told.
-    pub health: Arc<Health>,
+    health: Arc<Health>,
+    methods: Methods,
 }
 
 impl Admin {
+    /// Answers from these.
+    pub fn new(registry: Arc<Registry>, health: Arc<Health>) -> Self {
+        Admin { registry, health, methods: Methods::get_and_head() }
+    }
+
     /// Prometheus text exposition format 0.0.4. Reads /proc/self/status: some microseconds on the shard.
     fn metrics(&self) -> Response {
         let mut text = String::with_capacity(16 << 10);
@@ -65,7 +71,7 @@ impl Admin {
 
 impl Handler for Admin {
     fn handle(self: Rc<Self>, call: &Call<'_>, _: &Rc<Context>) -> Outcome {
-        if let Some(refused) = super::files::check_method(call.request.method()) {
+        if let Some(refused) = self.methods.answer(call.request.method()) {
             return Outcome::Ready(refused);
         }
         Outcome::Ready(match call.path {

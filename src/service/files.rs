@@ -5,7 +5,10 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 
 use percent_encoding::percent_encode;
 
-use super::{Body, Call, Context, Entity, Handler, Outcome, OwnedCall, Response, ranges, redirect};
+use super::{
+    Body, Call, Context, Entity, Freshness, Handler, Outcome, OwnedCall, Response, methods::Methods, ranges,
+    redirect,
+};
 use crate::{
     config,
     files::{self, FileError, Found, How, OpenFile, Opened, Root, open::open},
@@ -22,7 +25,17 @@ pub struct Files {
     index: Vec<String>,
     dotfiles: bool,
     types: Arc<BTreeMap<String, String>>,
+    methods: Methods,
+    /// Answers for what is not found.
+    fallback: Option<Box<[u8]>>,
+    /// Answer instead of built-in texts.
+    error_pages: Vec<(u16, Box<[u8]>)>,
+    /// The first that is about a file counts.
+    freshness: Vec<Rc<Freshness>>,
 }
+
+/// Looks that one request may need beside those at the index names: a fallback, an error page.
+const LOOKS_BESIDE_INDEX: usize = 2;
 
 /// A file that cannot be looked at without blocking.
 struct MustWait {
@@ -36,20 +49,44 @@ struct MustWait {
 type Looked = (Vec<u8>, Result<Rc<OpenFile>, FileError>);
 
 impl Files {
-    /// Serves `root` as configured.
-    pub fn new(root: Arc<Root>, config: &config::Files) -> Self {
+    /// Serves `root` as configured, to requests with these methods: `GET` and `HEAD` if there are none.
+    pub(super) fn new(root: Arc<Root>, config: &config::Files, methods: Option<Methods>) -> Self {
+        // Configured with a leading slash, looked up without.
+        let below_root = |path: &String| path.trim_start_matches('/').as_bytes().into();
         Files {
             root,
             index: config.index.clone(),
             dotfiles: config.dotfiles,
             types: Arc::new(config.types.clone()),
+            methods: methods.unwrap_or_else(Methods::get_and_head),
+            fallback: config.fallback.as_ref().map(below_root),
+            error_pages: config
+                .error_pages
+                .iter()
+                .map(|(&status, path)| (status, below_root(path)))
+                .collect(),
+            freshness: Freshness::rules(&config.cache_control),
         }
     }
 
     /// Answers from what is cached in this process and the kernel, and from what was `looked` at already.
     fn attempt(&self, call: &Call<'_>, context: &Context, looked: &[Looked]) -> Result<Response, MustWait> {
-        if let Some(refused) = check_method(call.request.method()) {
-            return Ok(refused);
+        let mut response = self.answer(call, context, looked)?;
+        let status = response.status.code();
+        if status >= 400
+            && let Some((_, page)) = self.error_pages.iter().find(|(of, _)| *of == status)
+            && let Ok(file) = self.find(page, context, looked)?
+        {
+            response.entity = None;
+            response.push_field("Content-Type", file.media_type());
+            response.body = whole(file);
+        }
+        Ok(response)
+    }
+
+    fn answer(&self, call: &Call<'_>, context: &Context, looked: &[Looked]) -> Result<Response, MustWait> {
+        if let Some(response) = self.methods.answer(call.request.method()) {
+            return Ok(response);
         }
         let rest = call.rest();
         let rest = rest.strip_prefix(b"/").unwrap_or(rest);
@@ -59,36 +96,66 @@ impl Files {
         if rest.is_empty() && !call.path.is_empty() && !call.path.ends_with(b"/") {
             return Ok(self.folder_redirect(call));
         }
-        let found = if rest.is_empty() || rest.ends_with(b"/") {
+        let (found, name) = if rest.is_empty() || rest.ends_with(b"/") {
             self.find_index(rest, context, looked)?
         } else {
-            self.find(rest, context, looked)?
+            (self.find(rest, context, looked)?, "")
         };
-        Ok(match found {
-            Ok(file) => respond(call.request, file),
-            Err(FileError::IsDirectory) if !rest.ends_with(b"/") => self.folder_redirect(call),
-            Err(error) => Response::page(status_of(error)),
-        })
+        match (found, &self.fallback) {
+            (Ok(file), _) => Ok(self.respond(call.request, file, rest, name, context)),
+            (Err(FileError::NotFound), Some(fallback)) => match self.find(fallback, context, looked)? {
+                Ok(file) => Ok(self.respond(call.request, file, fallback, "", context)),
+                Err(FileError::IsDirectory) => Ok(Response::page(Status::NOT_FOUND)),
+                Err(error) => Ok(Response::page(status_of(error))),
+            },
+            (Err(FileError::IsDirectory), _) if !rest.ends_with(b"/") => Ok(self.folder_redirect(call)),
+            (Err(error), _) => Ok(Response::page(status_of(error))),
+        }
     }
 
-    /// The first of the index names that exists in the folder; the folder's absence if none does.
+    /// The file with what is said about it to caches. Its path is `folder` and `name` together.
+    fn respond(
+        &self,
+        request: Request<'_>,
+        file: Rc<OpenFile>,
+        folder: &[u8],
+        name: &str,
+        context: &Context,
+    ) -> Response {
+        let mut response = respond(request, file);
+        if !self.freshness.is_empty() && matches!(response.status.code(), 200 | 206 | 304) {
+            response.freshness = self.freshness_of(folder, name, context);
+        }
+        response
+    }
+
+    /// The first rule that is about a file.
+    fn freshness_of(&self, folder: &[u8], name: &str, context: &Context) -> Option<Rc<Freshness>> {
+        let mut path = context.path.borrow_mut();
+        path.clear();
+        path.extend_from_slice(folder);
+        path.extend_from_slice(name.as_bytes());
+        self.freshness.iter().find(|rule| rule.is_about(&path)).cloned()
+    }
+
+    /// The first of the index names that exists in the folder, and that name; the folder's absence if none does.
     fn find_index(
         &self,
         folder: &[u8],
         context: &Context,
         looked: &[Looked],
-    ) -> Result<Result<Rc<OpenFile>, FileError>, MustWait> {
+    ) -> Result<(Result<Rc<OpenFile>, FileError>, &str), MustWait> {
         let mut path = context.path.take();
-        let mut result = Ok(Err(FileError::NotFound));
+        let mut result = Ok((Err(FileError::NotFound), ""));
         for name in &self.index {
             path.clear();
             path.extend_from_slice(folder);
             path.extend_from_slice(name.as_bytes());
-            result = self.find(&path, context, looked);
-            if !matches!(result, Ok(Err(FileError::NotFound | FileError::IsDirectory))) {
+            result = self.find(&path, context, looked).map(|found| (found, name.as_str()));
+            if !matches!(result, Ok((Err(FileError::NotFound | FileError::IsDirectory), _))) {
                 break;
             }
-            result = Ok(Err(FileError::NotFound));
+            result = Ok((Err(FileError::NotFound), ""));
         }
         context.path.replace(path);
         result
@@ -125,8 +192,8 @@ impl Files {
     /// Looks off the shard at each path that would block, then answers.
     async fn answer_later(self: Rc<Self>, call: OwnedCall, context: Rc<Context>) -> Response {
         let mut looked: Vec<Looked> = Vec::new();
-        // One look a candidate: the name itself or each of the index names.
-        for _ in 0..=self.index.len() {
+        // One look a candidate: the name itself or each of the index names, and what answers for them.
+        for _ in 0..=self.index.len() + LOOKS_BESIDE_INDEX {
             let MustWait { path, content_bytes } = match self.attempt(&call.as_call(), &context, &looked) {
                 Ok(response) => return response,
                 Err(wait) => wait,
@@ -167,19 +234,6 @@ impl Handler for Files {
     }
 }
 
-/// What is answered to a method that files do not have; `None` for GET and HEAD.
-pub(super) fn check_method(method: Method) -> Option<Response> {
-    let mut response = match method {
-        Method::Get | Method::Head => return None,
-        Method::Options => Response::new(Status::NO_CONTENT),
-        // RFC 9110 9.1: 501 for a method nobody knows, 405 for one that is not allowed here.
-        Method::Other => return Some(Response::page(Status::NOT_IMPLEMENTED)),
-        _ => Response::page(Status::METHOD_NOT_ALLOWED),
-    };
-    response.push_field("Allow", b"GET, HEAD, OPTIONS");
-    Some(response)
-}
-
 /// The file, a part of it, or the answer to a condition (RFC 9110 13.2.2 and 14).
 fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
     let validators = Validators { etag: file.etag(), modified_unix_seconds: file.modified_unix_seconds() };
@@ -199,12 +253,20 @@ fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
         return response;
     }
     let mut response = Response::new(Status::OK);
-    response.body = match file.content() {
-        Some(content) => Body::Shared(content.clone()),
-        None => Body::File { file: Rc::clone(&file), offset: 0, length: file.size() },
-    };
+    response.body = whole(Rc::clone(&file));
     response.entity = Some(Entity::Whole(file));
     response
+}
+
+/// All bytes of a file, from memory if they are there.
+fn whole(file: Rc<OpenFile>) -> Body {
+    match file.content() {
+        Some(content) => Body::Shared(content.clone()),
+        None => {
+            let length = file.size();
+            Body::File { file, offset: 0, length }
+        }
+    }
 }
 
 fn status_of(error: FileError) -> Status {

@@ -5,7 +5,9 @@
 
 mod admin;
 mod files;
+mod freshness;
 mod handler;
+mod methods;
 mod mount;
 mod ranges;
 mod redirect;
@@ -14,6 +16,7 @@ mod router;
 mod welcome;
 
 pub use admin::{Admin, Health};
+pub use freshness::Freshness;
 pub use handler::{BodyWanted, Handler, Outcome};
 pub use mount::Handlers;
 pub use response::{Body, Entity, Response};

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 
-use super::{BodyWanted, Call, Context, Handler, Outcome, Response};
+use super::{BodyWanted, Call, Context, Handler, Outcome, Response, methods::Methods};
 use crate::{
     config,
     http::{Request, Status},
@@ -33,20 +33,27 @@ pub(super) const PATH: &AsciiSet = &CONTROLS
 pub struct Redirect {
     to: String,
     status: Status,
+    /// Absent: every method is redirected.
+    methods: Option<Methods>,
 }
 
 impl Redirect {
-    /// A redirect as configured.
-    pub fn new(redirect: &config::Redirect) -> Self {
+    /// A redirect as configured, of requests with these methods.
+    pub(super) fn new(redirect: &config::Redirect, methods: Option<Methods>) -> Self {
         Redirect {
             to: redirect.to.clone(),
             status: Status::from_code(redirect.status).unwrap_or(Status::FOUND),
+            methods,
         }
     }
 }
 
 impl Handler for Redirect {
     fn handle(self: Rc<Self>, call: &Call<'_>, _: &Rc<Context>) -> Outcome {
+        let refused = self.methods.as_ref().and_then(|methods| methods.answer(call.request.method()));
+        if let Some(refused) = refused {
+            return Outcome::Ready(refused);
+        }
         let mut target = self.to.clone();
         let rest = call.rest();
         if !rest.is_empty() {

@@ -4,6 +4,7 @@ use std::rc::Rc;
 
 use bytes::Bytes;
 
+use super::Freshness;
 use crate::{
     files::OpenFile,
     http::{Status, multipart::Multipart, syntax},
@@ -30,6 +31,8 @@ pub struct Response {
     pub entity: Option<Entity>,
     /// Header fields of the route, rendered once.
     pub route_fields: Option<Rc<[u8]>>,
+    /// What is said to caches about a file.
+    pub freshness: Option<Rc<Freshness>>,
     /// Fields of this response alone, each ending in CRLF. Empty costs nothing.
     pub fields: Vec<u8>,
     /// What follows the head.
@@ -45,6 +48,8 @@ pub enum Entity {
     Part(Rc<OpenFile>),
     /// The validators alone: for a 304 (RFC 9110 15.4.5), and where the body has a type of its own.
     Validators(Rc<OpenFile>),
+    /// No file: the type of the built-in text of a status.
+    Text,
 }
 
 /// What follows the head. A handler describes it; the shard's sender moves it.
@@ -93,13 +98,20 @@ impl Body {
 impl Response {
     /// A response without body and fields.
     pub fn new(status: Status) -> Self {
-        Response { status, entity: None, route_fields: None, fields: Vec::new(), body: Body::Empty }
+        Response {
+            status,
+            entity: None,
+            route_fields: None,
+            freshness: None,
+            fields: Vec::new(),
+            body: Body::Empty,
+        }
     }
 
     /// A plain-text page that says the status, for errors.
     pub fn page(status: Status) -> Self {
         let mut response = Response::new(status);
-        response.push_field("Content-Type", b"text/plain; charset=utf-8");
+        response.entity = Some(Entity::Text);
         response.body = Body::Shared(Bytes::from(format!("{} {}\n", status.code(), status.reason())));
         response
     }
@@ -149,6 +161,7 @@ impl Response {
     pub fn entity_fields(&self) -> &[u8] {
         match &self.entity {
             None => &[],
+            Some(Entity::Text) => b"Content-Type: text/plain; charset=utf-8\r\n",
             Some(Entity::Whole(file)) => file.head_full(),
             Some(Entity::Part(file)) => file.head_without_length(),
             Some(Entity::Validators(file)) => file.validators(),

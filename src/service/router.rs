@@ -5,6 +5,7 @@ use std::{rc::Rc, sync::Arc};
 use super::{
     Handler, Handlers,
     files::Files,
+    methods::Methods,
     mount::{MethodName, Mount, Place},
     redirect::Redirect,
     welcome::Welcome,
@@ -178,10 +179,11 @@ impl From<&Mount> for Entry {
 }
 
 fn handler(route: &Route, root: Option<&Arc<Root>>) -> Rc<dyn Handler> {
+    let methods = Methods::configured(&route.methods);
     match (&route.action, root) {
-        (Action::Files(files), Some(root)) => Rc::new(Files::new(Arc::clone(root), files)),
-        (Action::Redirect(redirect), _) => Rc::new(Redirect::new(redirect)),
-        _ => Rc::new(Welcome),
+        (Action::Files(files), Some(root)) => Rc::new(Files::new(Arc::clone(root), files, methods)),
+        (Action::Redirect(redirect), _) => Rc::new(Redirect::new(redirect, methods)),
+        _ => Rc::new(Welcome::default()),
     }
 }
 

@@ -170,7 +170,7 @@ impl Worker {
             path: RefCell::default(),
             spare: RefCell::default(),
         });
-        let admin = Admin { registry: Arc::clone(&setup.registry), health: Arc::clone(&setup.health) };
+        let admin = Admin::new(Arc::clone(&setup.registry), Arc::clone(&setup.health));
         Worker {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),

@@ -173,6 +173,7 @@ impl Worker {
             (true, Version::Http11) => http1::Connection::Implied,
         };
         let date = self.date.line(self.now.unix_seconds);
+        let freshness = response.freshness.as_ref().map(|freshness| freshness.fields(self.now.unix_seconds));
         self.outgoing.render(|out| {
             http1::write_head(
                 out,
@@ -181,12 +182,14 @@ impl Worker {
                 &[
                     response.entity_fields(),
                     response.route_fields.as_deref().unwrap_or_default(),
+                    freshness.as_deref().unwrap_or_default(),
                     &response.fields,
                 ],
                 response.content_length(),
                 connection,
             );
         });
+        drop(freshness);
         let status = response.status.code();
         self.context.recycle(response.fields);
         let waited = slot.exchange.as_mut().and_then(|exchange| exchange.record.take());

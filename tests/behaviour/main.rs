@@ -21,6 +21,7 @@ mod ranges;
 mod refusals;
 mod regressions;
 mod routes;
+mod site;
 mod smoke;
 mod sockets;
 mod system;

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
-use super::{ITEMS_MAX, bounded, is_field_value, is_token};
+use super::{ITEMS_MAX, bounded, cache_control::read_cache_control, is_field_value, is_token};
 use crate::{
     config::{field::Field, settings::Files},
     error::Result,
@@ -27,6 +27,9 @@ impl Default for FilesKeys<'_> {
             index: vec![String::from("index.html")],
             dotfiles: false,
             types: BTreeMap::new(),
+            fallback: None,
+            error_pages: BTreeMap::new(),
+            cache_control: Vec::new(),
         };
         FilesKeys { root: None, files, first: None }
     }
@@ -41,6 +44,9 @@ impl<'a> FilesKeys<'a> {
             "index" => files.index = read_index(field)?,
             "dotfiles" => files.dotfiles = field.bool()?,
             "types" => files.types = read_types(field)?,
+            "fallback" => files.fallback = Some(read_file(field)?),
+            "error_pages" => files.error_pages = read_error_pages(field)?,
+            "cache_control" => files.cache_control = read_cache_control(field)?,
             _ => return Ok(false),
         }
         self.first.get_or_insert_with(|| field.clone());
@@ -66,6 +72,36 @@ fn read_index(field: &Field<'_>) -> Result<Vec<String>> {
             Ok(name.to_owned())
         })
         .collect()
+}
+
+/// A file below the root as the server looks it up: decoded, without segments that a request's path cannot have.
+fn read_file(field: &Field<'_>) -> Result<String> {
+    let path = field.text()?;
+    let Some(rest) = path.strip_prefix('/') else {
+        return Err(field.wrong("the path of a file below the root that begins with /"));
+    };
+    if rest.split('/').any(|segment| matches!(segment, "" | "." | "..") || segment.len() > NAME_BYTES_MAX) {
+        return Err(field.error(format!(
+            "{} must be the path of a file, without empty, . or .. segments and not ending in /",
+            field.path
+        )));
+    }
+    Ok(path.to_owned())
+}
+
+fn read_error_pages(field: &Field<'_>) -> Result<BTreeMap<u16, String>> {
+    let mut pages = BTreeMap::new();
+    for entry in bounded(field)? {
+        let status =
+            entry.key.parse().ok().filter(|status| entry.key.len() == 3 && (400..=599).contains(status));
+        let Some(status) = status else {
+            return Err(
+                entry.at_key(format!("{:?} in {} is not a status from 400 to 599", entry.key, field.path))
+            );
+        };
+        pages.insert(status, read_file(&entry)?);
+    }
+    Ok(pages)
 }
 
 fn read_types(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
@@ -97,6 +133,7 @@ fn is_media_type(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
     use crate::config::{routes::tests::one, settings::Action};
 
     #[test]
@@ -135,5 +172,46 @@ mod tests {
                     .starts_with("f:2:22: routes[0].index[0]")
             );
         }
+    }
+
+    fn files(text: &str) -> Result<Files, String> {
+        one(&format!("{{ root: a, {text} }}")).map(|route| match route.action {
+            Action::Files(files) => files,
+            other => panic!("{other:?}"),
+        })
+    }
+
+    #[test]
+    fn a_fallback_is_a_file_below_the_root() {
+        let fallback =
+            |text: &str| files(&format!("fallback: \"{text}\"")).map(|files| files.fallback.unwrap());
+        let longest = format!("/{}", "n".repeat(NAME_BYTES_MAX));
+        for good in ["/index.html", "/app/ü %41.html", &longest] {
+            assert_eq!(fallback(good), Ok(good.to_owned()));
+        }
+        for bad in ["index.html", "/", "/app/", "//a", "/./a", "/../a", "/a/..", "", &format!("{longest}n")] {
+            assert!(fallback(bad).unwrap_err().starts_with("f:2:24: routes[0].fallback must"), "{bad}");
+        }
+    }
+
+    #[test]
+    fn error_pages_are_files_by_status() {
+        let pages = |text: &str| {
+            files(&format!("error_pages: {{ {text} }}"))
+                .map(|files| files.error_pages.into_iter().collect::<Vec<_>>())
+        };
+        assert_eq!(
+            pages("404: /404.html, \"503\": /e/503.html"),
+            Ok(vec![(404, "/404.html".to_owned()), (503, "/e/503.html".to_owned())])
+        );
+        assert!(pages("400: /a, 599: /b").is_ok());
+        for bad in ["399", "600", "4o4", "+404", "+44", "0404", "4", "\"\""] {
+            let message = pages(&format!("{bad}: /a")).unwrap_err();
+            assert!(
+                message.contains("in routes[0].error_pages is not a status from 400 to 599"),
+                "{message}"
+            );
+        }
+        assert!(pages("404: a").unwrap_err().starts_with("f:2:34: routes[0].error_pages.404 must be"));
     }
 }
