@@ -88,6 +88,10 @@ routes:
   - path: /old/
     redirect: { to: /new/, status: 308 }
     methods: [GET, POST]
+    cors: { origins: [HTTPS://a.b, "http://c:81"], methods: [], headers: [X-A, X-B], expose: [X-C], credentials: true, max_age: 10m }
+  - path: /open/
+    root: ./public
+    cors: { origins: "*" }
 memory:
   worker_connections: 512
   buffer_pools:
@@ -248,7 +252,7 @@ fn loading_again_merges_keys_and_replaces_lists() {
     assert_eq!((settings.limits.headers, settings.limits.header_bytes), (7, 16 << 10));
     let files = settings.memory.open_file_cache;
     assert_eq!((files.entries, files.min_uses), (5, 2));
-    assert_eq!(settings.routes.len(), 3);
+    assert_eq!(settings.routes.len(), 4);
 }
 
 #[test]

@@ -244,6 +244,7 @@ fn welcome() -> Route {
         action: Action::Welcome,
         headers: Vec::new(),
         methods: Vec::new(),
+        cors: None,
     }
 }
 

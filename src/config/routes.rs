@@ -3,6 +3,7 @@
 //! Whether a folder exists is not asked here; the server asks when it opens it.
 
 mod cache_control;
+mod cors;
 mod files;
 
 use std::net::Ipv6Addr;
@@ -23,6 +24,9 @@ const ITEMS_MAX: usize = 64;
 
 /// Names and values of one route's header fields together, in bytes.
 const HEADER_BYTES_MAX: usize = 8192;
+
+/// Longest name of a host, in bytes.
+const HOST_BYTES_MAX: usize = 253;
 
 /// Header fields that the server computes itself; a second one would contradict it.
 const OWN_HEADERS: [&str; 15] = [
@@ -62,7 +66,7 @@ pub(super) fn read_routes(routes: &Field<'_>) -> Result<Vec<Route>> {
 }
 
 fn read_route(item: &Field<'_>) -> Result<Route> {
-    const KEYS: [&str; 12] = [
+    const KEYS: [&str; 13] = [
         "host",
         "path",
         "root",
@@ -74,11 +78,13 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         "cache_control",
         "headers",
         "methods",
+        "cors",
         "redirect",
     ];
     const LATER: [&str; 3] = ["listing", "precompressed", "proxy"];
     let (mut host, mut path, mut headers) = (None, String::from("/"), Vec::new());
     let mut methods: Option<(Vec<String>, Field<'_>)> = None;
+    let mut cors = None;
     let (mut files, mut redirect) = (FilesKeys::default(), None);
     for field in item.section()? {
         match field.key {
@@ -86,6 +92,7 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
             "path" => path = read_path(&field)?,
             "headers" => headers = read_headers(&field)?,
             "methods" => methods = Some((read_methods(&field)?, field)),
+            "cors" => cors = Some(cors::read_cors(&field)?),
             "redirect" => redirect = Some(read_redirect(&field)?),
             _ if files.read(&field)? => {}
             _ => return Err(field.unknown(&KEYS, &LATER)),
@@ -107,16 +114,31 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         if let (Some(name), Some(field)) = (other, methods_field) {
             return Err(field.error(format!("{}: files know GET, HEAD and OPTIONS, not {name}", field.path)));
         }
-        let own = headers
-            .iter()
-            .find(|(name, _)| ["cache-control", "expires"].iter().any(|own| name.eq_ignore_ascii_case(own)));
-        if let (Some((name, _)), false) = (own, files.cache_control.is_empty()) {
-            return Err(
-                item.error(format!("{} has cache_control and the header field {name}; give one", item.path))
-            );
+        if !files.cache_control.is_empty() {
+            refuse_header(item, "cache_control", &headers, |name| {
+                matches!(name, "cache-control" | "expires")
+            })?;
         }
     }
-    Ok(Route { host, path, action, headers, methods })
+    if cors.is_some() {
+        refuse_header(item, "cors", &headers, |name| name.starts_with("access-control-"))?;
+    }
+    Ok(Route { host, path, action, headers, methods, cors })
+}
+
+/// A field that a key of the route renders must not be among its `headers` too. Names are given in lower case.
+fn refuse_header(
+    item: &Field<'_>,
+    key: &str,
+    headers: &[(String, String)],
+    is_own: impl Fn(&str) -> bool,
+) -> Result<()> {
+    match headers.iter().find(|(name, _)| is_own(&name.to_ascii_lowercase())) {
+        Some((name, _)) => {
+            Err(item.error(format!("{} has {key} and the header field {name}; give one", item.path)))
+        }
+        None => Ok(()),
+    }
 }
 
 /// Those that a route can be asked for: `CONNECT` and `TRACE` are never answered.
@@ -147,17 +169,19 @@ fn read_methods(field: &Field<'_>) -> Result<Vec<String>> {
 /// A host name (RFC 1123, 2.1, underscores allowed), perhaps behind one leading `*.`, or a bracketed IPv6
 /// address; without port, in lower case.
 fn read_host(field: &Field<'_>) -> Result<String> {
-    const NAME_MAX: usize = 253;
     let host = field.text()?.to_ascii_lowercase();
-    let address = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
-    let valid = match address {
-        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
-        None => host.len() <= NAME_MAX && host.strip_prefix("*.").unwrap_or(&host).split('.').all(is_label),
-    };
-    if valid {
+    if host.len() <= HOST_BYTES_MAX && is_host_name(host.strip_prefix("*.").unwrap_or(&host)) {
         Ok(host)
     } else {
         Err(field.wrong("a host name such as example.com or *.example.com, without port (absent: any host)"))
+    }
+}
+
+/// A name without wildcard, or a bracketed IPv6 address.
+fn is_host_name(host: &str) -> bool {
+    match host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+        Some(address) => address.parse::<Ipv6Addr>().is_ok(),
+        None => host.len() <= HOST_BYTES_MAX && host.split('.').all(is_label),
     }
 }
 

@@ -68,6 +68,39 @@ pub struct Route {
     pub headers: Vec<(String, String)>,
     /// Methods that the route takes, in upper case; empty: those that its action knows. `GET` includes `HEAD`.
     pub methods: Vec<String>,
+    /// What pages of other origins may read; absent: nothing is said about it.
+    pub cors: Option<Cors>,
+}
+
+/// What pages of other origins may read and ask for (the CORS protocol of the Fetch standard).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cors {
+    /// As browsers send them, or `*` alone for all; at least one.
+    pub origins: Vec<String>,
+    /// Methods that a preflight grants, beside `GET`, `HEAD` and `POST`, which need no permission; or `*`.
+    pub methods: Vec<String>,
+    /// Header fields that a preflight grants; or `*`.
+    pub headers: Vec<String>,
+    /// Header fields of responses that pages may read beside the usual ones; or `*`.
+    pub expose: Vec<String>,
+    /// Cookies and other credentials may be sent along. No list has `*` then.
+    pub credentials: bool,
+    /// How long the answer to a preflight may be kept, in whole seconds; absent: as long as the browser likes.
+    pub max_age: Option<Duration>,
+}
+
+impl Default for Cors {
+    /// No origin.
+    fn default() -> Self {
+        Cors {
+            origins: Vec::new(),
+            methods: ["GET", "HEAD", "POST"].map(String::from).to_vec(),
+            headers: Vec::new(),
+            expose: Vec::new(),
+            credentials: false,
+            max_age: None,
+        }
+    }
 }
 
 /// What a route does with a request.

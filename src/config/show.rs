@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    settings::{Action, Address, Files, Level, Listener, LogPath, Route, Settings},
+    settings::{Action, Address, Cors, Files, Level, Listener, LogPath, Route, Settings},
     units::{show_size, show_time},
 };
 
@@ -128,8 +128,7 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
         match &route.action {
             Action::Files(files) => {
                 writeln!(out, "    root: {}", quote(&files.root.display().to_string()))?;
-                let names: Vec<String> = files.index.iter().map(|name| quote(name)).collect();
-                writeln!(out, "    index: [{}]", names.join(", "))?;
+                write_list(out, "    index", &files.index)?;
                 writeln!(out, "    dotfiles: {}", files.dotfiles)?;
                 write_map(out, "types", &mut files.types.iter())?;
                 write_files(out, files)?;
@@ -145,7 +144,12 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
             Action::Welcome => {}
         }
         write_map(out, "headers", &mut route.headers.iter().map(|(name, value)| (name, value)))?;
-        write_list(out, "methods", &route.methods)?;
+        if !route.methods.is_empty() {
+            write_list(out, "    methods", &route.methods)?;
+        }
+        if let Some(cors) = &route.cors {
+            write_cors(out, cors)?;
+        }
     }
     Ok(())
 }
@@ -171,12 +175,22 @@ fn write_files(out: &mut String, files: &Files) -> std::fmt::Result {
     Ok(())
 }
 
+/// A list on one line, empty ones too.
 fn write_list(out: &mut String, key: &str, items: &[String]) -> std::fmt::Result {
-    if items.is_empty() {
-        return Ok(());
-    }
     let items: Vec<String> = items.iter().map(|item| quote(item)).collect();
-    writeln!(out, "    {key}: [{}]", items.join(", "))
+    writeln!(out, "{key}: [{}]", items.join(", "))
+}
+
+fn write_cors(out: &mut String, cors: &Cors) -> std::fmt::Result {
+    writeln!(out, "    cors:\n      credentials: {}", cors.credentials)?;
+    write_list(out, "      origins", &cors.origins)?;
+    write_list(out, "      methods", &cors.methods)?;
+    write_list(out, "      headers", &cors.headers)?;
+    write_list(out, "      expose", &cors.expose)?;
+    match cors.max_age {
+        Some(time) => writeln!(out, "      max_age: {}", show_time(time)),
+        None => Ok(()),
+    }
 }
 
 fn write_map<'a, K: Display + 'a>(

@@ -4,6 +4,7 @@
 //! runs on a shard's thread. Work that may block goes through [`Context::offload`].
 
 mod admin;
+mod cors;
 mod files;
 mod freshness;
 mod handler;
@@ -19,7 +20,7 @@ pub use admin::{Admin, Health};
 pub use freshness::Freshness;
 pub use handler::{BodyWanted, Handler, Outcome};
 pub use mount::Handlers;
-pub use response::{Body, Entity, Response};
+pub use response::{Body, Entity, Response, RouteFields};
 pub use router::{Candidate, Router, Site};
 
 use std::{

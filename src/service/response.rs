@@ -29,14 +29,23 @@ pub struct Response {
     pub status: Status,
     /// Header fields that belong to a file.
     pub entity: Option<Entity>,
-    /// Header fields of the route, rendered once.
-    pub route_fields: Option<Rc<[u8]>>,
+    /// Header fields of the route.
+    pub route_fields: RouteFields,
     /// What is said to caches about a file.
     pub freshness: Option<Rc<Freshness>>,
     /// Fields of this response alone, each ending in CRLF. Empty costs nothing.
     pub fields: Vec<u8>,
     /// What follows the head.
     pub body: Body,
+}
+
+/// Header fields that a route adds to each of its responses, rendered once.
+#[derive(Clone, Debug, Default)]
+pub struct RouteFields {
+    /// Those of the configuration.
+    pub headers: Option<Rc<[u8]>>,
+    /// What pages of other origins are told.
+    pub cors: Option<Rc<[u8]>>,
 }
 
 /// Which of a file's pre-rendered header fields are sent.
@@ -101,7 +110,7 @@ impl Response {
         Response {
             status,
             entity: None,
-            route_fields: None,
+            route_fields: RouteFields::default(),
             freshness: None,
             fields: Vec::new(),
             body: Body::Empty,

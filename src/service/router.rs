@@ -3,7 +3,8 @@
 use std::{rc::Rc, sync::Arc};
 
 use super::{
-    Handler, Handlers,
+    Handler, Handlers, Response, RouteFields,
+    cors::Cors,
     files::Files,
     methods::Methods,
     mount::{MethodName, Mount, Place},
@@ -76,7 +77,27 @@ pub struct Target {
     /// What answers.
     pub handler: Rc<dyn Handler>,
     /// The route's own header fields, rendered.
-    pub fields: Option<Rc<[u8]>>,
+    headers: Option<Rc<[u8]>>,
+    cors: Option<Rc<Cors>>,
+}
+
+impl Target {
+    /// A handler that adds nothing to its responses.
+    fn plain(handler: Rc<dyn Handler>) -> Self {
+        Target { handler, headers: None, cors: None }
+    }
+
+    /// The fields that go into each response to `request`.
+    pub fn fields(&self, request: Request<'_>) -> RouteFields {
+        let cors = self.cors.as_ref().map(|cors| cors.fields(request));
+        RouteFields { headers: self.headers.clone(), cors }
+    }
+
+    /// The answer to a request that only asks what another origin may do, and its fields; `None` for others.
+    pub fn preflight(&self, request: Request<'_>) -> Option<(Response, RouteFields)> {
+        let (response, cors) = self.cors.as_ref()?.preflight(request)?;
+        Some((response, RouteFields { headers: self.headers.clone(), cors }))
+    }
 }
 
 /// What may answer a request: a route or a handler whose path matches.
@@ -110,7 +131,11 @@ impl Router {
             let entry = Entry {
                 place: Place::Prefix(route.path.trim_matches('/').into()),
                 method: None,
-                target: Target { handler: handler(route, root.as_ref()), fields: render(&route.headers) },
+                target: Target {
+                    handler: handler(route, root.as_ref()),
+                    headers: render(&route.headers),
+                    cors: route.cors.as_ref().map(|cors| Rc::new(Cors::new(cors))),
+                },
             };
             match hosts.iter_mut().find(|host| host.pattern == route.host) {
                 Some(host) => host.entries.push(entry),
@@ -132,8 +157,7 @@ impl Router {
 
     /// A router with one handler for everything.
     pub fn single(handler: Rc<dyn Handler>) -> Self {
-        let target = Target { handler, fields: None };
-        let entry = Entry { place: Place::Prefix(Vec::new()), method: None, target };
+        let entry = Entry { place: Place::Prefix(Vec::new()), method: None, target: Target::plain(handler) };
         Router { hosts: vec![Host { pattern: None, entries: vec![entry] }], has_handlers: false }
     }
 
@@ -173,8 +197,11 @@ impl Router {
 
 impl From<&Mount> for Entry {
     fn from(mount: &Mount) -> Self {
-        let target = Target { handler: (mount.make)(), fields: None };
-        Entry { place: mount.place.clone(), method: mount.method.clone(), target }
+        Entry {
+            place: mount.place.clone(),
+            method: mount.method.clone(),
+            target: Target::plain((mount.make)()),
+        }
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
     files::{self, Dotfiles},
     http::{Method, Request, Status, Version},
     http1::{self, Refusal},
-    service::{Body, BodyWanted, Call, Candidate, Outcome, Response},
+    service::{Body, BodyWanted, Call, Candidate, Outcome, Response, RouteFields},
 };
 
 impl Worker {
@@ -86,8 +86,8 @@ impl Worker {
     }
 
     /// Asks the handlers whose path and method match, in their order; gives the fields of the route that answers too.
-    fn ask(&mut self, slot: &Slot, request: Request<'_>, body: Option<&[u8]>) -> (Outcome, Option<Rc<[u8]>>) {
-        let unrouted = |response| (Outcome::Ready(response), None);
+    fn ask(&mut self, slot: &Slot, request: Request<'_>, body: Option<&[u8]>) -> (Outcome, RouteFields) {
+        let unrouted = |response| (Outcome::Ready(response), RouteFields::default());
         if request.target() == b"*" {
             return unrouted(server_options());
         }
@@ -111,7 +111,11 @@ impl Worker {
                 continue;
             }
             asked = true;
-            let handler = Rc::clone(&candidate.target.handler);
+            let target = candidate.target;
+            if let Some((response, fields)) = target.preflight(request) {
+                return (Outcome::Ready(response), fields);
+            }
+            let handler = Rc::clone(&target.handler);
             if body.is_none() && handler.body_wanted(request) == BodyWanted::Whole {
                 // Nobody wanted the body when it began to come: a reload has replaced the handlers since.
                 return unrouted(Response::unavailable());
@@ -128,7 +132,7 @@ impl Worker {
             let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(&call, &self.context)));
             match outcome {
                 Ok(Outcome::Next) => {}
-                Ok(outcome) => return (outcome, candidate.target.fields.clone()),
+                Ok(outcome) => return (outcome, target.fields(request)),
                 Err(_) => {
                     self.metrics.panics.add(1);
                     return unrouted(Response::page(Status::INTERNAL_SERVER_ERROR));
@@ -138,7 +142,7 @@ impl Worker {
         if refused && !asked {
             return unrouted(method_not_allowed(router.candidates(request, path)));
         }
-        (Outcome::Next, None)
+        (Outcome::Next, RouteFields::default())
     }
 
     fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> Step {
@@ -181,7 +185,8 @@ impl Worker {
                 date,
                 &[
                     response.entity_fields(),
-                    response.route_fields.as_deref().unwrap_or_default(),
+                    response.route_fields.headers.as_deref().unwrap_or_default(),
+                    response.route_fields.cors.as_deref().unwrap_or_default(),
                     freshness.as_deref().unwrap_or_default(),
                     &response.fields,
                 ],

@@ -7,6 +7,7 @@
 mod bodies;
 mod clients;
 mod connections;
+mod cors;
 mod deadlines;
 mod files;
 mod handler_bodies;
