@@ -9,6 +9,7 @@ mod diff;
 mod document;
 mod draft;
 mod field;
+mod inherit;
 mod network;
 mod resolve;
 mod routes;
@@ -26,6 +27,7 @@ use std::{
 
 use document::{Mark, Node, Source, TEXT_BYTES_MAX, Value};
 use draft::{Draft, LISTENERS_MAX};
+pub use inherit::{ADMIN, OpenSocket, Origin};
 pub use network::Network;
 pub use settings::*;
 
@@ -46,7 +48,7 @@ const NAME_BYTES_MAX: usize = 255;
 pub struct Config {
     /// A mapping; absent until something was loaded or set.
     document: Option<Node>,
-    sockets: Vec<(String, Arc<OwnedFd>)>,
+    sockets: Vec<OpenSocket>,
 }
 
 /// What the process may use, which [`Config::resolve`] does not look up itself.
@@ -174,14 +176,21 @@ impl Config {
         if name.is_empty() || name.len() > NAME_BYTES_MAX || name.chars().any(char::is_control) {
             return refused(format!("a listener's name has 1 to {NAME_BYTES_MAX} bytes, printable"));
         }
-        if self.sockets.iter().any(|(other, _)| other == name) {
+        if self.sockets.iter().any(|other| other.name == name) {
             return refused(format!("a listener named {name:?} was added already"));
         }
         if self.sockets.len() >= LISTENERS_MAX {
             return refused(format!("at most {LISTENERS_MAX} listeners can be added"));
         }
-        self.sockets.push((name.to_owned(), Arc::new(socket)));
+        let (name, socket) = (name.to_owned(), Arc::new(socket));
+        self.sockets.push(OpenSocket { name, address: None, origin: Origin::Host, socket });
         Ok(())
+    }
+
+    /// Sockets that this process was started with, which the caller has checked to be listening stream sockets. Each
+    /// is for a listener that [`Origin`] tells; a listener that has one is not bound again.
+    pub fn inherit(&mut self, sockets: impl IntoIterator<Item = OpenSocket>) {
+        self.sockets.extend(sockets);
     }
 
     /// The settings to run with: defaults filled in, everything checked against itself and against `host`.
@@ -194,7 +203,8 @@ impl Config {
             Some(document) => Draft::read(document)?,
             None => Draft::default(),
         };
-        let configured = self.document.is_some() || !self.sockets.is_empty();
+        let added = |socket: &OpenSocket| socket.origin != Origin::Predecessor;
+        let configured = self.document.is_some() || self.sockets.iter().any(added);
         resolve::resolve(draft, &self.sockets, configured, host)
     }
 

@@ -3,15 +3,12 @@
 //!
 //! Pure: what the process may use is handed in, nothing is opened, bound or looked up.
 
-use std::{
-    net::{Ipv4Addr, SocketAddr},
-    os::fd::OwnedFd,
-    sync::Arc,
-};
+use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{
-    Host,
+    Host, OpenSocket, Origin,
     draft::{Draft, LISTENERS_MAX, Marked, SHARDS},
+    inherit,
     settings::{Action, Address, Limits, Listener, Memory, OpenFileCache, Route, Settings},
 };
 use crate::error::{Error, ErrorKind, Result};
@@ -27,11 +24,11 @@ const RESPONSE_CACHE_BYTES: usize = 64 << 20;
 const PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9090;
 
-/// Fills in what `draft` leaves open. `sockets` are the inherited listeners; `configured` is false when
-/// nobody said anything at all.
+/// Fills in what `draft` leaves open. `sockets` were open before; `configured` is false when nobody said anything
+/// at all.
 pub(super) fn resolve(
     draft: Draft,
-    sockets: &[(String, Arc<OwnedFd>)],
+    sockets: &[OpenSocket],
     configured: bool,
     host: &Host,
 ) -> Result<Settings> {
@@ -43,7 +40,7 @@ pub(super) fn resolve(
         Some(admin) => Some(admin.value.clone()),
         None => (host.binary && !configured).then(|| loopback(ADMIN_PORT)),
     };
-    let listeners = resolve_listeners(&draft, sockets)?;
+    let (listeners, admin) = resolve_listeners(&draft, admin, sockets)?;
     let limits = resolve_limits(&draft)?;
     let (response_cache_bytes, static_cache_bytes) = resolve_response_cache(&draft)?;
     let raise_nofile = draft.raise_nofile.unwrap_or(host.binary);
@@ -85,22 +82,36 @@ pub(super) fn resolve(
     })
 }
 
-/// `listen` first, in its order, then inherited sockets; [`PORT`] when there is neither.
-fn resolve_listeners(draft: &Draft, sockets: &[(String, Arc<OwnedFd>)]) -> Result<Vec<Listener>> {
-    let mut listeners: Vec<Listener> = Vec::new();
-    if let Some(listen) = &draft.listen {
-        listeners.extend(listen.value.iter().map(|listener| listener.value.clone()));
-    }
-    listeners.extend(sockets.iter().map(|(name, socket)| Listener {
-        name: name.clone(),
-        address: Address::Inherited(Arc::clone(socket)),
-        connections: 0,
-    }));
-    if let (Some(listen), true) = (&draft.listen, listeners.is_empty()) {
-        return Err(listen.mark.error(ErrorKind::Config, "listen needs at least one address"));
-    }
-    if listeners.is_empty() {
+/// `listen` first, in its order, then open sockets that stand in for none of it; [`PORT`] when there is neither.
+fn resolve_listeners(
+    draft: &Draft,
+    mut admin: Option<Listener>,
+    sockets: &[OpenSocket],
+) -> Result<(Vec<Listener>, Option<Listener>)> {
+    let mut free = sockets.to_vec();
+    let mut listeners: Vec<Listener> = match &draft.listen {
+        Some(listen) => listen.value.iter().map(|listener| listener.value.clone()).collect(),
+        None => Vec::new(),
+    };
+    if draft.listen.is_none() && free.iter().all(|socket| socket.origin == Origin::Predecessor) {
         listeners.push(loopback(PORT));
+    }
+    for listener in &mut listeners {
+        inherit::pair(listener, false, &mut free);
+    }
+    if let Some(admin) = &mut admin {
+        inherit::pair(admin, true, &mut free);
+    }
+    let (others, other_admin) = inherit::remaining(free);
+    listeners.extend(others);
+    let admin = admin.or(other_admin);
+    if listeners.is_empty() {
+        match &draft.listen {
+            Some(listen) => {
+                return Err(listen.mark.error(ErrorKind::Config, "listen needs at least one address"));
+            }
+            None => listeners.push(loopback(PORT)),
+        }
     }
     if listeners.len() > LISTENERS_MAX {
         let what = format!("{} listeners, inherited ones included; at most {LISTENERS_MAX}", listeners.len());
@@ -112,7 +123,7 @@ fn resolve_listeners(draft: &Draft, sockets: &[(String, Arc<OwnedFd>)]) -> Resul
         let what = format!("admin.address: {} is listened on already", admin.value.name);
         return Err(admin.mark.error(ErrorKind::Config, what));
     }
-    Ok(listeners)
+    Ok((listeners, admin))
 }
 
 /// A target lies within the head, so a smaller bound of the head also bounds a target nobody spoke of. A burst that
@@ -234,7 +245,12 @@ fn wide(count: usize) -> u64 {
 
 fn loopback(port: u16) -> Listener {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    Listener { name: address.to_string(), address: Address::Tcp(address), connections: 0 }
+    Listener {
+        name: address.to_string(),
+        address: Address::Tcp(address),
+        connections: 0,
+        sockets: Vec::new(),
+    }
 }
 
 fn welcome() -> Route {

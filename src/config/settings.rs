@@ -2,11 +2,9 @@
 //!
 //! Built by [`super::Config::resolve`] and immutable afterwards; a reload makes a new one.
 
-use std::{
-    collections::BTreeMap, net::SocketAddr, os::fd::OwnedFd, path::PathBuf, sync::Arc, time::Duration,
-};
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::Network;
+use super::{Network, OpenSocket};
 
 /// Everything a server is started with.
 #[derive(Clone, Debug)]
@@ -33,6 +31,15 @@ pub struct Settings {
     pub log: Log,
 }
 
+impl Settings {
+    /// Takes the open sockets out: those of each listener in order, and of the admin listener. Kept here they would
+    /// be open, and be connected to, when nobody accepts any more.
+    pub fn take_sockets(&mut self) -> Vec<Vec<OpenSocket>> {
+        let listeners = self.listeners.iter_mut().chain(&mut self.admin);
+        listeners.map(|listener| std::mem::take(&mut listener.sockets)).collect()
+    }
+}
+
 /// One listening address.
 #[derive(Clone, Debug)]
 pub struct Listener {
@@ -42,6 +49,9 @@ pub struct Listener {
     pub address: Address,
     /// Connections taken here at once, over all shards; one more gets 503. 0 is no cap but the shards' own.
     pub connections: usize,
+    /// What listens there already, several with `SO_REUSEPORT`; empty: the address is bound at the start, which also
+    /// takes the sockets out of here.
+    pub sockets: Vec<OpenSocket>,
 }
 
 /// Where a listener listens.
@@ -51,8 +61,8 @@ pub enum Address {
     Tcp(SocketAddr),
     /// A unix stream socket at this path.
     Unix(PathBuf),
-    /// A listening socket that the host opened; our own duplicate of it.
-    Inherited(Arc<OwnedFd>),
+    /// What its sockets are bound to, which were open before.
+    Inherited,
 }
 
 /// What answers requests below one path prefix of one host.

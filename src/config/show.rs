@@ -23,8 +23,12 @@ impl Settings {
         writeln!(out, "shards: {}", self.shards)?;
         writeln!(out, "pin_shards: {}", self.pin_shards)?;
         write_listeners(out, &self.listeners)?;
-        if let Some(admin) = &self.admin {
-            writeln!(out, "admin:\n  address: {}", quote(&written(admin)))?;
+        match &self.admin {
+            Some(admin) if matches!(admin.address, Address::Inherited) => {
+                writeln!(out, "# admin: the inherited socket {}", quote(&admin.name))?;
+            }
+            Some(admin) => writeln!(out, "admin:\n  address: {}", quote(&written(admin)))?,
+            None => {}
         }
         write_routes(out, &self.routes)?;
         self.write_memory(out)?;
@@ -92,7 +96,7 @@ impl Settings {
 
 fn write_listeners(out: &mut String, listeners: &[Listener]) -> std::fmt::Result {
     let (inherited, written_ones): (Vec<_>, Vec<_>) =
-        listeners.iter().partition(|listener| matches!(listener.address, Address::Inherited(_)));
+        listeners.iter().partition(|listener| matches!(listener.address, Address::Inherited));
     if !written_ones.is_empty() {
         writeln!(out, "listen:")?;
     }

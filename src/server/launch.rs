@@ -34,7 +34,8 @@ const IO_THREADS: usize = 4;
 const MAILBOX_MAX: usize = 256;
 
 pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
-    let settings = config.resolve(&Server::host(options.binary))?;
+    let mut settings = config.resolve(&Server::host(options.binary))?;
+    let mut open_sockets = settings.take_sockets().into_iter();
     preflight()?;
     if settings.memory.raise_nofile {
         rlimit::raise_nofile()
@@ -46,14 +47,20 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let mut undo = Undo::default();
     let mut bound = Vec::new();
     let mut listeners: Vec<Vec<shard::Listening>> = (0..settings.shards).map(|_| Vec::new()).collect();
-    for (listener, admin) in
-        settings.listeners.iter().map(|one| (one, false)).chain(settings.admin.iter().map(|one| (one, true)))
-    {
-        let sockets = bind::open(listener, if admin { 1 } else { settings.shards }, admin)?;
+    let all =
+        settings.listeners.iter().map(|one| (one, false)).chain(settings.admin.iter().map(|one| (one, true)));
+    let mut inherited_paths = Vec::new();
+    for (number, (listener, admin)) in all.enumerate() {
+        let place = bind::Place { number, admin, shards: if admin { 1 } else { settings.shards } };
+        let sockets = bind::open(listener, &open_sockets.next().unwrap_or_default(), place)?;
         bound.push(sockets.bound);
-        undo.unix_paths.extend(sockets.unix_path);
+        match sockets.file {
+            // Until this server has started, the file still is the one of the process that it replaces.
+            Some(file) if sockets.inherited => inherited_paths.push(file),
+            file => undo.unix_paths.extend(file),
+        }
         for (shard, listening) in listeners.iter_mut().zip(sockets.listening) {
-            shard.push(listening);
+            shard.extend(listening);
         }
     }
 
@@ -109,7 +116,8 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             }
         }
     }
-    let (shards, threads, unix_paths, writer) = undo.keep();
+    let (shards, threads, mut unix_paths, writer) = undo.keep();
+    unix_paths.extend(inherited_paths);
     Ok(Server {
         shards,
         threads: Mutex::new(threads),
@@ -123,6 +131,7 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
         options,
         writer: Mutex::new(writer),
         stopped: AtomicBool::new(false),
+        handed_over: AtomicBool::new(false),
         pid: std::process::id(),
     })
 }

@@ -1,10 +1,12 @@
 //! A running server: started from a configuration, reloaded, drained, stopped.
 
 mod bind;
+mod handover;
 mod launch;
 mod reload;
 mod stats;
 
+pub use handover::HandedSocket;
 pub use stats::{State, Stats};
 
 use std::{
@@ -77,6 +79,8 @@ pub struct Server {
     options: Options,
     writer: Mutex<Option<log::Writer>>,
     stopped: AtomicBool,
+    /// Another process listens on the sockets.
+    handed_over: AtomicBool,
     /// The process that started it: a child after `fork` has none of the threads.
     pid: u32,
 }
@@ -120,13 +124,7 @@ impl Server {
 
     /// Stops accepting, closes idle connections, lets requests in progress end. Does not block.
     pub fn drain(&self) {
-        // Once: repeated, it could fill the mailboxes, and a stop would find no room.
-        if !self.health.drain() {
-            return;
-        }
-        for shard in &self.shards {
-            let _ = shard.send(Message::Drain);
-        }
+        self.begin_drain(|| Message::Drain);
     }
 
     /// Whether a drain has ended: every shard has answered what it had.
@@ -175,8 +173,8 @@ impl Server {
         let mut threads = std::mem::take(&mut *lock(&self.threads));
         threads.extend(self.jobs.take_threads());
         let hung = join(threads, CUT_GRACE);
-        for path in &self.unix_paths {
-            path.remove();
+        if !self.handed_over.load(Ordering::SeqCst) {
+            self.unix_paths.iter().for_each(bind::UnixPath::remove);
         }
         let written = lock(&self.writer).take().map_or(Ok(()), |writer| writer.stop(CUT_GRACE));
         if hung.is_empty() {
@@ -210,6 +208,15 @@ impl Server {
     /// The effective configuration.
     pub fn settings(&self) -> Settings {
         lock(&self.settings).settings.clone()
+    }
+
+    fn begin_drain(&self, message: impl Fn() -> Message) {
+        // Once: repeated, it could fill the mailboxes, and a stop would find no room.
+        if self.health.drain() {
+            for shard in &self.shards {
+                let _ = shard.send(message());
+            }
+        }
     }
 
     /// Asks every shard something and waits for the answers; `None` when one does not answer in time. `message` is told

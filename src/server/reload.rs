@@ -30,7 +30,8 @@ impl Server {
             // A shard that has answered what it had is gone and would not say that it took the configuration.
             return Err(Error::new(ErrorKind::State, "the server is draining"));
         }
-        let settings = config.resolve(&Server::host(self.options.binary))?;
+        let mut settings = config.resolve(&Server::host(self.options.binary))?;
+        settings.take_sockets();
         let mut current = lock(&self.settings);
         unchanged(&current.settings, &settings)?;
         let site = Arc::new(Site::open(settings, handlers)?);

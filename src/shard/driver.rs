@@ -342,7 +342,19 @@ impl Driver {
                 }
                 let _ = done.send(());
             }
+            Message::Listeners(answer) => {
+                let duplicate = |listening: &Listening| {
+                    Ok((listening.listener, socket::duplicate(listening.socket.as_fd())?))
+                };
+                let _ = answer.send(self.listeners.iter().flatten().map(duplicate).collect());
+            }
             Message::Drain => self.drain(),
+            Message::HandOver => {
+                for index in 0..self.listeners.len() {
+                    self.close_listener(index);
+                }
+                self.drain();
+            }
             Message::Stop => {
                 self.drain();
                 self.stopping = true;
@@ -376,10 +388,7 @@ impl Driver {
                         break;
                     }
                 }
-                if let Some(listening) = self.listeners[index].take() {
-                    // A duplicate in another shard would keep the registration alive.
-                    let _ = self.epoll.remove(listening.socket.as_fd());
-                }
+                self.close_listener(index);
             }
         }
         let now = self.worker.now;
@@ -400,6 +409,13 @@ impl Driver {
         }
         for key in resting {
             self.queue(key);
+        }
+    }
+
+    fn close_listener(&mut self, index: usize) {
+        if let Some(listening) = self.listeners[index].take() {
+            // A duplicate in another shard, or in another process, would keep the registration alive.
+            let _ = self.epoll.remove(listening.socket.as_fd());
         }
     }
 

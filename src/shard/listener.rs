@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// A listening socket of one shard.
 #[derive(Debug)]
 pub struct Listening {
+    /// The number of its listener, in the order of the configuration; the admin listener comes last.
+    pub listener: usize,
     /// The socket.
     pub socket: OwnedFd,
     /// Answers the admin routes instead of the site's.
@@ -66,9 +68,9 @@ impl Driver {
     pub(super) fn accept(&mut self, index: usize) -> bool {
         for _ in 0..ACCEPTS_PER_TURN {
             let Some(Some(listening)) = self.listeners.get(index) else { return false };
-            let admin = listening.admin;
+            let (listener, admin) = (listening.listener, listening.admin);
             match socket::accept(listening.socket.as_fd()) {
-                Ok((socket, peer)) => self.admit(socket, peer, index, admin),
+                Ok((socket, peer)) => self.admit(socket, peer, listener, admin),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return false,
                     Some(libc::EMFILE | libc::ENFILE) => match self.shed_without_descriptor(index) {
@@ -99,10 +101,10 @@ impl Driver {
         true
     }
 
-    fn admit(&mut self, socket: OwnedFd, peer: Peer, index: usize, admin: bool) {
+    fn admit(&mut self, socket: OwnedFd, peer: Peer, listener: usize, admin: bool) {
         self.worker.metrics.connections_accepted.add(1);
         // At most 64 listeners and the admin listener, which no cap is for.
-        let listener = u8::try_from(index).unwrap_or(u8::MAX);
+        let listener = u8::try_from(listener).unwrap_or(u8::MAX);
         // A client usually sends at once: the first receive often finds its request.
         let mut flags = Flags { readable: true, admin, ..Flags::default() };
         if !admin && let Err(reason) = self.count(peer, listener, &mut flags) {

@@ -21,7 +21,7 @@ pub use listener::Listening;
 use std::{
     cell::{Cell, RefCell},
     io,
-    os::fd::AsFd,
+    os::fd::{AsFd, OwnedFd},
     rc::Rc,
     sync::{Arc, mpsc},
 };
@@ -68,8 +68,12 @@ pub enum Message {
     Present(mpsc::Sender<()>),
     /// Serve from this configuration from now on, log what it changes, and say that it is done.
     Reload(Arc<Site>, Vec<String>, mpsc::Sender<()>),
+    /// Give duplicates of the listening sockets, with the numbers of their listeners.
+    Listeners(mpsc::Sender<io::Result<Vec<(usize, OwnedFd)>>>),
     /// Accept no more, close idle connections, end when the rest is answered.
     Drain,
+    /// The same, but another process accepts what waits, for the admin listener too.
+    HandOver,
     /// Close everything and end.
     Stop,
 }

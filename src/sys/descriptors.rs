@@ -58,6 +58,32 @@ pub fn give<T: FromRawFd>(fd: OwnedFd) -> T {
     unsafe { T::from_raw_fd(fd.into_raw_fd()) }
 }
 
+/// Takes over a descriptor that this process was started with, and makes it close-on-exec.
+///
+/// # Errors
+/// `EBADF` when it is not open or is close-on-exec: what came through an exec is not, and everything opened since by
+/// this program, or taken over once, is. A program that opens descriptors another way must not call this.
+pub fn inherit(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only; a descriptor that is not open is an error return.
+    let flags = super::check(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    if flags & libc::FD_CLOEXEC != 0 {
+        return Err(io::Error::from_raw_os_error(libc::EBADF));
+    }
+    // SAFETY: as above.
+    super::check(unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) })?;
+    // SAFETY: it is open and came through the exec, so no OwnedFd for it exists; nor can a second one be made, for
+    // it is close-on-exec from now on.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// A duplicate that a program started from here keeps under the same number. To be closed at once after that.
+pub fn inheritable(fd: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    // SAFETY: takes integers only. Above standard error, which the program may want another.
+    let number = super::check(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD, 3) })?;
+    // SAFETY: the kernel has just given us this descriptor and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
 /// Opens the file behind a descriptor once more, for reading, with flags of its own (through /proc/self/fd, so
 /// that no path is resolved). `direct` asks for `O_DIRECT`: `EINVAL` where the file system has none.
 pub fn reopen(file: BorrowedFd<'_>, direct: bool) -> io::Result<OwnedFd> {

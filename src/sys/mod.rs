@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything: no policy, no retry beyond `EINTR`, no logging.
 
+pub mod clock;
 pub mod cpu;
 pub mod descriptors;
 pub mod epoll;

@@ -1,14 +1,15 @@
 //! Sockets: listening, accepting, receiving, sending. All non-blocking and close-on-exec.
 
 use std::{
+    fs::File,
     io::{self, IoSlice},
     mem::{MaybeUninit, offset_of},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
-        unix::ffi::OsStrExt,
+        unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixListener},
     },
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use super::{check, check_size};
@@ -158,6 +159,22 @@ pub fn local_address(socket: BorrowedFd<'_>) -> io::Result<Local> {
         Peer::V6(octets, port) => Local::Tcp(SocketAddrV6::new(octets.into(), port, 0, 0).into()),
         Peer::Unix => Local::Unix,
     })
+}
+
+/// The path a unix socket is bound to; `None` where it has none, as an abstract one.
+pub fn unix_path(socket: BorrowedFd<'_>) -> io::Result<Option<PathBuf>> {
+    let address = UnixListener::from(duplicate(socket)?).local_addr()?;
+    Ok(address.as_pathname().map(Path::to_path_buf))
+}
+
+/// Whether other sockets with `SO_REUSEPORT` can be bound to the same port.
+pub fn shares_port(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    Ok(option(socket, libc::SOL_SOCKET, libc::SO_REUSEPORT)? != 0)
+}
+
+/// Tells a socket from others, whatever number of descriptors there are for it.
+pub fn inode(socket: BorrowedFd<'_>) -> io::Result<u64> {
+    Ok(File::from(duplicate(socket)?).metadata()?.ino())
 }
 
 /// Takes one connection off the queue. `EAGAIN` when there is none; `ECONNABORTED` and the network errors of

@@ -1,103 +1,20 @@
 //! The stand-alone binary as a person and a supervisor meet it: arguments, lines, signals, exit codes.
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
+mod activation;
+mod handover;
+mod process;
+
 use std::{
+    collections::BTreeSet,
     fs,
-    io::{BufRead, BufReader, Read, Write},
+    io::{Read, Write},
     net::TcpStream,
-    path::Path,
-    process::{Child, ChildStderr, Command, Stdio},
+    process::Command,
     time::{Duration, Instant},
 };
 
-/// Longer than anything a test waits for unless something is broken.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A running binary, ended when the test ends.
-struct Binary {
-    child: Child,
-    stderr: BufReader<ChildStderr>,
-}
-
-impl Binary {
-    fn start(arguments: &[&str]) -> Self {
-        let mut child = command(arguments).stderr(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        Binary { child, stderr }
-    }
-
-    /// The next line of standard error that begins with `start`; what follows it.
-    fn line(&mut self, start: &str) -> String {
-        let mut seen = String::new();
-        loop {
-            let mut line = String::new();
-            assert!(self.stderr.read_line(&mut line).unwrap() > 0, "ended before {start:?}:\n{seen}");
-            if let Some(rest) = line.strip_prefix(start) {
-                return rest.trim_end().to_owned();
-            }
-            seen.push_str(&line);
-        }
-    }
-
-    fn port(&mut self) -> u16 {
-        self.line("listening on http://127.0.0.1:").parse().unwrap()
-    }
-
-    fn signal(&self, name: &str) {
-        let status = Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap();
-        assert!(status.success());
-    }
-
-    fn exit_code(&mut self) -> Option<i32> {
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(Instant::now() < deadline, "does not end");
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-}
-
-impl Drop for Binary {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
-    command.args(arguments).stdin(Stdio::null());
-    command
-}
-
-fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    let output = command(arguments).output().unwrap();
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    (output.status.code(), text(output.stdout), text(output.stderr))
-}
-
-fn connect(port: u16) -> TcpStream {
-    let stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
-}
-
-fn get(port: u16, path: &str) -> String {
-    let mut stream = connect(port);
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    text
-}
-
-fn configure(folder: &Path, yaml: &str) -> String {
-    let file = folder.join("webserver.yaml");
-    fs::write(&file, yaml).unwrap();
-    file.display().to_string()
-}
+use process::{Binary, PATIENCE, configure, connect, get, run};
 
 #[test]
 fn serves_a_folder_and_ends_cleanly_on_sigterm_and_sigint() {
@@ -244,6 +161,27 @@ fn wrong_usage_exits_2_and_a_taken_address_1() {
     let (code, _, err) = run(&["-l", &address]);
     assert_eq!(code, Some(1));
     assert!(err.contains(&address) && err.contains("in use"), "{err}");
+}
+
+#[test]
+fn the_manual_page_and_the_help_have_the_same_options_and_signals() {
+    let words = |text: &str, start: &str| -> BTreeSet<String> {
+        let is_word = |c: char| c.is_ascii_alphanumeric() || c == '-';
+        let found =
+            text.split(start).skip(1).map(|rest| rest.split(|c| !is_word(c)).next().unwrap_or_default());
+        found.filter(|word| !word.is_empty()).map(str::to_owned).collect()
+    };
+    let help = run(&["--help"]).1;
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/webserver.1")).unwrap();
+    let options = words(&help, " --");
+    assert!(options.contains("listen") && options.len() > 5, "{options:?}");
+    assert_eq!(options, words(&page, "Fl -"));
+    assert_eq!(words(&help, "SIG"), words(&page, "Dv SIG"));
+    let lint = Command::new("mandoc").args(["-T", "lint", "-W", "warning", "docs/webserver.1"]).output();
+    match lint {
+        Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+        Err(_) => eprintln!("SKIPPED: the manual page is not checked without mandoc"),
+    }
 }
 
 #[test]
