@@ -99,6 +99,7 @@ memory:
     medium: { count: 11, size: "16KB" }
     large:  { count: 12, size: "64KB" }
   open_file_cache: { entries: 99, min_uses: 2, inactive: 61s, valid: 1500ms, errors: false }
+  mmap: { max_file: 1MB, max_total: 3MB }
   response_cache: { size: 10MB, static: 1025 }
   raise_nofile: true
 timeouts: { header: 1s, body: 2m, write: 3h, idle: 4ms, drain: 0s }
@@ -177,6 +178,8 @@ fn every_key_is_taken() {
     assert_eq!((redirect.to.as_str(), redirect.status), ("/new/", 308));
     assert_eq!(settings.memory.buffer_pools.large, 12);
     assert_eq!(settings.memory.open_file_cache.valid, Duration::from_millis(1500));
+    let mmap = settings.memory.mmap;
+    assert_eq!((mmap.file_bytes_max, mmap.total_bytes_max), (1 << 20, 3 << 20));
     assert_eq!(settings.timeouts.drain, Duration::ZERO);
     assert_eq!(settings.listeners.iter().map(|one| one.connections).collect::<Vec<_>>(), [0, 0, 77]);
     let limits = &settings.limits;
@@ -274,6 +277,7 @@ fn keys_are_set_by_their_dotted_name() {
         ("memory.buffer_pools.small.count", "3"),
         ("timeouts.drain", "0"),
         ("memory.response_cache", "{ size: 8MB, static: 1MB }"),
+        ("memory.mmap.max_file", "64KB"),
         ("listen", "[::1]:0"),
         ("admin.address", "[::1]:0"),
         ("log.level", "warn"),
@@ -283,6 +287,7 @@ fn keys_are_set_by_their_dotted_name() {
     let settings = config.resolve(&HOST).unwrap();
     assert_eq!((settings.limits.body_bytes, settings.memory.buffer_pools.small), (1 << 20, 3));
     assert_eq!((settings.memory.static_cache_bytes, settings.log.level), (1 << 20, Level::Warn));
+    assert_eq!(settings.memory.mmap.file_bytes_max, 64 << 10);
     assert_eq!(
         (names(&settings), settings.admin.as_ref().unwrap().name.as_str()),
         (vec!["[::1]:0"], "[::1]:0")
@@ -384,7 +389,7 @@ fn an_error_in_a_file_names_file_line_and_column() {
     assert_eq!(
         told(b"listen: [127.0.0.1:1]\nmemory:\n  worker_conections: 3\n"),
         "3:3: unknown key \"worker_conections\" in memory; allowed: worker_connections, buffer_pools, \
-         open_file_cache, response_cache, raise_nofile"
+         open_file_cache, mmap, response_cache, raise_nofile"
     );
     assert_eq!(
         told(b"# \xc3\xbc\nlimits: { header_bytes: 4MB }\n"),

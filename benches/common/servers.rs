@@ -96,6 +96,14 @@ pub struct Server {
 /// # Errors
 /// It is missing, or did not serve within ten seconds; what it printed is in the error.
 pub fn start(kind: Kind, site: &Path, parent: &Path, bytes: usize) -> Outcome<Server> {
+    start_with(kind, site, parent, bytes, "")
+}
+
+/// The same with more keys of `memory` for this project's server, as YAML writes them on one line.
+///
+/// # Errors
+/// Those of [`start`].
+pub fn start_with(kind: Kind, site: &Path, parent: &Path, bytes: usize, memory: &str) -> Outcome<Server> {
     let port = free_port()?;
     let name = kind.name();
     let folder = parent.join(format!("{name}-{port}"));
@@ -107,7 +115,7 @@ pub fn start(kind: Kind, site: &Path, parent: &Path, bytes: usize) -> Outcome<Se
     };
     let mut command = match kind {
         Kind::Ours | Kind::Combined | Kind::Json => {
-            let mut text = ours_configuration(port, site);
+            let mut text = ours_configuration(port, site, memory);
             if kind != Kind::Ours {
                 let format = if kind == Kind::Json { "json" } else { "combined" };
                 let path = folder.join("access.log");
@@ -227,12 +235,12 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-fn ours_configuration(port: u16, site: &Path) -> String {
+fn ours_configuration(port: u16, site: &Path, memory: &str) -> String {
     format!(
         "shards: 1
 listen: [{{address: \"127.0.0.1:{port}\"}}]
 routes: [{{path: /, root: \"{site}\"}}]
-memory: {{worker_connections: {CONNECTIONS_MAX}}}
+memory: {{worker_connections: {CONNECTIONS_MAX}, {memory}}}
 timeouts: {{idle: 600s}}
 ",
         site = site.display()

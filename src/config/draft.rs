@@ -26,6 +26,9 @@ const POOL_BUFFERS: RangeInclusive<u64> = 0..=65_536;
 const OPEN_FILES: RangeInclusive<u64> = 0..=1_000_000;
 const MIN_USES: RangeInclusive<u64> = 1..=1_000_000;
 const RESPONSE_CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+/// A mapped file is sent by one call, and others wait meanwhile.
+const MAPPED_FILE_BYTES: RangeInclusive<u64> = 0..=4 << 20;
+const MAPPED_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 const HEADER_BYTES: RangeInclusive<u64> = 512..=64 << 10;
@@ -72,6 +75,10 @@ pub(super) struct Draft {
     pub response_cache_bytes: Option<usize>,
     /// Its static share, bytes.
     pub static_cache_bytes: Option<Marked<usize>>,
+    /// The largest file that is mapped, bytes.
+    pub mapped_file_bytes: Option<Marked<u64>>,
+    /// All mappings, bytes.
+    pub mapped_bytes: Option<usize>,
     /// Raise the soft limit of descriptors.
     pub raise_nofile: Option<bool>,
     /// Deadlines.
@@ -125,9 +132,15 @@ impl Draft {
     }
 
     fn read_memory(&mut self, memory: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 5] =
-            ["worker_connections", "buffer_pools", "open_file_cache", "response_cache", "raise_nofile"];
-        const LATER: [&str; 4] = ["profile", "budget", "mmap", "tls_session_cache"];
+        const KEYS: [&str; 6] = [
+            "worker_connections",
+            "buffer_pools",
+            "open_file_cache",
+            "mmap",
+            "response_cache",
+            "raise_nofile",
+        ];
+        const LATER: [&str; 3] = ["profile", "budget", "tls_session_cache"];
         for field in memory.section()? {
             match field.key {
                 "worker_connections" => {
@@ -135,6 +148,7 @@ impl Draft {
                 }
                 "buffer_pools" => read_buffer_pools(&field, &mut self.buffer_pools)?,
                 "open_file_cache" => self.read_open_file_cache(&field)?,
+                "mmap" => self.read_mmap(&field)?,
                 "response_cache" => self.read_response_cache(&field)?,
                 "raise_nofile" => self.raise_nofile = Some(field.bool()?),
                 _ => return Err(field.unknown(&KEYS, &LATER)),
@@ -157,6 +171,17 @@ impl Draft {
                 "valid" => self.open_file_cache.valid = field.time(TIME)?,
                 "errors" => self.open_file_cache.errors = field.bool()?,
                 _ => return Err(field.unknown(&KEYS, &[])),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_mmap(&mut self, mmap: &Field<'_>) -> Result<()> {
+        for field in mmap.section()? {
+            match field.key {
+                "max_file" => self.mapped_file_bytes = Some(mark(&field, field.size(MAPPED_FILE_BYTES)?)),
+                "max_total" => self.mapped_bytes = Some(field.size(MAPPED_BYTES)?),
+                _ => return Err(field.unknown(&["max_file", "max_total"], &[])),
             }
         }
         Ok(())
@@ -411,7 +436,6 @@ mod tests {
             ("routes: [{ root: a, precompressed: [] }]", "f:1:21: routes[0].precompressed"),
             ("memory: { profile: small }", "f:1:11: memory.profile"),
             ("memory: { budget: 1GB }", "f:1:11: memory.budget"),
-            ("memory: { mmap: {} }", "f:1:11: memory.mmap"),
             ("memory: { tls_session_cache: 5MB }", "f:1:11: memory.tls_session_cache"),
             (
                 "memory: { buffer_pools: { large: { global: 3 } } }",
@@ -447,6 +471,8 @@ mod tests {
                 "memory: { buffer_pools: { large: { count: 65536, size: 64kb } } }",
                 "memory: { open_file_cache: 0 }",
                 "memory: { open_file_cache: { entries: 1000000, min_uses: 1 } }",
+                "memory: { mmap: { max_file: 0, max_total: 0 } }",
+                "memory: { mmap: { max_file: 4MB, max_total: 1024GB } }",
                 "memory: { response_cache: 0 }",
                 "memory: { response_cache: 1024GB }",
                 "timeouts: { header: 1ms, idle: 24h, drain: 0 }",
@@ -482,6 +508,10 @@ mod tests {
                 "memory: { open_file_cache: 4KB }",
                 "memory: { open_file_cache: { min_uses: 0 } }",
                 "memory: { open_file_cache: { valid: 0s } }",
+                "memory: { mmap: 64MB }",
+                "memory: { mmap: { max_file: 4194305 } }",
+                "memory: { mmap: { max_total: 1025GB } }",
+                "memory: { mmap: { max_files: 1 } }",
                 "memory: { response_cache: 1025GB }",
                 "memory: { raise_nofile: yes }",
                 "timeouts: { header: 0s }",

@@ -9,7 +9,7 @@ use super::{
     Host, OpenSocket, Origin,
     draft::{Draft, LISTENERS_MAX, Marked, SHARDS},
     inherit,
-    settings::{Action, Address, Limits, Listener, Memory, OpenFileCache, Route, Settings},
+    settings::{Action, Address, Limits, Listener, Memory, Mmap, OpenFileCache, Route, Settings},
 };
 use crate::error::{Error, ErrorKind, Result};
 
@@ -43,6 +43,7 @@ pub(super) fn resolve(
     let (listeners, admin) = resolve_listeners(&draft, admin, sockets)?;
     let limits = resolve_limits(&draft)?;
     let (response_cache_bytes, static_cache_bytes) = resolve_response_cache(&draft)?;
+    let mmap = resolve_mmap(&draft)?;
     let raise_nofile = draft.raise_nofile.unwrap_or(host.binary);
     let (worker_connections, entries) = Descriptors {
         shards,
@@ -73,6 +74,7 @@ pub(super) fn resolve(
             open_file_cache: OpenFileCache { entries, ..draft.open_file_cache },
             response_cache_bytes,
             static_cache_bytes,
+            mmap,
             raise_nofile,
         },
         timeouts: draft.timeouts,
@@ -164,6 +166,29 @@ fn resolve_response_cache(draft: &Draft) -> Result<(usize, usize)> {
         (None, Some(share)) => Ok((share.value.max(RESPONSE_CACHE_BYTES), share.value)),
         (None, None) => Ok((RESPONSE_CACHE_BYTES, RESPONSE_CACHE_BYTES / 2)),
     }
+}
+
+/// The largest mapped file and all of them. One that is given alone makes the other's default fit it; 0 is the end of
+/// both.
+fn resolve_mmap(draft: &Draft) -> Result<Mmap> {
+    let default = Mmap::default();
+    let (file_bytes_max, total_bytes_max) = match (&draft.mapped_file_bytes, draft.mapped_bytes) {
+        (Some(file), Some(total)) if total > 0 && file.value > wide(total) => {
+            let what = format!(
+                "memory.mmap.max_file ({}) is more than memory.mmap.max_total ({total}), of which it is a part",
+                file.value
+            );
+            return Err(file.mark.error(ErrorKind::Config, what));
+        }
+        (Some(file), Some(total)) => (file.value, total),
+        (Some(file), None) => (file.value, default.total_bytes_max),
+        (None, Some(total)) => (default.file_bytes_max.min(wide(total)), total),
+        (None, None) => return Ok(default),
+    };
+    if file_bytes_max == 0 || total_bytes_max == 0 {
+        return Ok(Mmap { file_bytes_max: 0, total_bytes_max: 0 });
+    }
+    Ok(Mmap { file_bytes_max, total_bytes_max })
 }
 
 /// The profile's `FdManager` before the start: who may hold a descriptor, against how many there are.
@@ -359,6 +384,27 @@ mod tests {
             bytes("{ size: 1KB, static: 1025 }").unwrap_err(),
             "<text>:1:48: memory.response_cache.static (1025) is more than memory.response_cache.size (1024), of \
              which it is a part"
+        );
+    }
+
+    #[test]
+    fn the_largest_mapped_file_is_part_of_what_is_mapped() {
+        let host = host(1 << 20, 1 << 20);
+        let mapped = |text: &str| {
+            let mmap = settings(&format!("memory: {{ mmap: {text} }}"), &host)?.memory.mmap;
+            Ok::<_, String>((mmap.file_bytes_max, mmap.total_bytes_max))
+        };
+        assert_eq!(mapped("{}"), Ok((16 << 10, 64 << 20)));
+        assert_eq!(mapped("{ max_file: 4MB, max_total: 4MB }"), Ok((4 << 20, 4 << 20)));
+        assert_eq!(mapped("{ max_file: 64KB }"), Ok((64 << 10, 64 << 20)));
+        assert_eq!(mapped("{ max_total: 16385 }"), Ok((16 << 10, 16385)));
+        assert_eq!(mapped("{ max_total: 4095 }"), Ok((4095, 4095)));
+        assert_eq!(mapped("{ max_file: 0 }"), Ok((0, 0)));
+        assert_eq!(mapped("{ max_total: 0 }"), Ok((0, 0)));
+        assert_eq!(mapped("{ max_file: 1MB, max_total: 0 }"), Ok((0, 0)));
+        assert_eq!(
+            mapped("{ max_file: 65537, max_total: 64KB }").unwrap_err(),
+            "<text>:1:29: memory.mmap.max_file (65537) is more than memory.mmap.max_total (65536), of which it is a part"
         );
     }
 

@@ -177,6 +177,8 @@ pub struct Memory {
     pub response_cache_bytes: usize,
     /// Small hot files kept in memory, whole server, bytes; 0 keeps none. A share of `response_cache_bytes`.
     pub static_cache_bytes: usize,
+    /// Files that stay mapped.
+    pub mmap: Mmap,
     /// Raise the soft limit of descriptors to the hard one at start.
     pub raise_nofile: bool,
 }
@@ -190,6 +192,15 @@ pub struct BufferPools {
     pub medium: usize,
     /// 64 KB buffers.
     pub large: usize,
+}
+
+/// Files that are used so often that their pages stay mapped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mmap {
+    /// Largest file that is mapped, in bytes, at most 4 MB; 0 maps none.
+    pub file_bytes_max: u64,
+    /// Bytes mapped, for the whole server, in whole pages; 0 maps none. Each shard has its share.
+    pub total_bytes_max: usize,
 }
 
 /// The open-file cache.
@@ -211,6 +222,14 @@ impl Default for BufferPools {
     /// The memory profile's smallest column: 1 MB in each tier.
     fn default() -> Self {
         BufferPools { small: 256, medium: 64, large: 16 }
+    }
+}
+
+impl Default for Mmap {
+    /// The largest file for which a mapping was measured to win over `sendfile`, and as much as the smallest column's
+    /// response cache.
+    fn default() -> Self {
+        Mmap { file_bytes_max: 16 << 10, total_bytes_max: 64 << 20 }
     }
 }
 

@@ -90,6 +90,8 @@ impl Settings {
         )?;
         let (whole, share) = (size(memory.response_cache_bytes), size(memory.static_cache_bytes));
         writeln!(out, "  response_cache: {{ size: {whole}, static: {share} }}")?;
+        let (file, total) = (show_size(memory.mmap.file_bytes_max), size(memory.mmap.total_bytes_max));
+        writeln!(out, "  mmap: {{ max_file: {file}, max_total: {total} }}")?;
         writeln!(out, "  raise_nofile: {}", memory.raise_nofile)
     }
 }

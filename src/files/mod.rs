@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod file;
+pub mod mapped;
 mod notes;
 pub mod open;
 pub mod path;
@@ -12,6 +13,7 @@ pub mod root;
 
 pub use cache::{FileCache, Found};
 pub use file::OpenFile;
+pub use mapped::{MappedSlice, MmapCache};
 pub use open::{CONTENT_FILE_BYTES, CONTENT_FILE_BYTES_MAX, FileError, How, Opened};
 pub use path::{Dotfiles, PathBuffer, PathError, decode, decode_absolute, has_hidden_segment};
 pub use root::Root;

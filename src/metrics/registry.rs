@@ -248,14 +248,22 @@ impl Registry {
             "Content bytes held by the response cache.",
             self.sum_gauge(|shard| &shard.response_cache_bytes),
         );
+        text.gauge(
+            "webserver_mapped_bytes",
+            "Bytes of files that are mapped, in whole pages.",
+            self.sum_gauge(|shard| &shard.mapped_bytes),
+        );
     }
 
     fn render_work(&self, text: &mut Exposition<'_>) {
         type Named = (&'static str, &'static str, fn(&ShardMetrics) -> &Counter);
-        let counters: [Named; 10] = [
+        let counters: [Named; 11] = [
             ("webserver_cold_reads_total", "Reads that had to wait for storage.", |s| &s.cold_reads),
             ("webserver_cold_read_bytes_total", "Bytes of those reads.", |s| &s.cold_bytes),
             ("webserver_sendfile_bytes_total", "Bytes sent with sendfile.", |s| &s.sendfile_bytes),
+            ("webserver_mapped_sent_bytes_total", "Bytes of responses taken from mapped files.", |s| {
+                &s.mapped_sent_bytes
+            }),
             ("webserver_blocking_jobs_total", "Jobs given to the blocking pool.", |s| &s.blocking_jobs),
             ("webserver_blocking_jobs_refused_total", "Jobs it had no room for.", |s| &s.blocking_refused),
             ("webserver_parks_total", "Times a shard slept.", |s| &s.parks),

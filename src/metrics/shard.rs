@@ -50,6 +50,8 @@ pub struct ShardMetrics {
     pub response_cache_bytes: Gauge,
     /// Bytes held by request bodies that are gathered for handlers.
     pub request_body_bytes: Gauge,
+    /// Bytes of files that are mapped, in whole pages.
+    pub mapped_bytes: Gauge,
     /// Pool buffers in use, by [`BUFFER_SIZES`].
     pub buffers_allocated: [Gauge; BUFFER_SIZES.len()],
     /// Pool buffers kept free, by [`BUFFER_SIZES`].
@@ -61,6 +63,8 @@ pub struct ShardMetrics {
     pub cold_bytes: Counter,
     /// Bytes sent with `sendfile`; contained in `bytes_sent`.
     pub sendfile_bytes: Counter,
+    /// Bytes of responses that were taken from mapped files; contained in `bytes_sent` as far as they were sent.
+    pub mapped_sent_bytes: Counter,
     /// Jobs given to the blocking pool.
     pub blocking_jobs: Counter,
     /// Jobs that the blocking pool had no room for.
@@ -101,11 +105,13 @@ impl ShardMetrics {
             file_cache_misses: Counter::new(),
             response_cache_bytes: Gauge::new(),
             request_body_bytes: Gauge::new(),
+            mapped_bytes: Gauge::new(),
             buffers_allocated: [const { Gauge::new() }; BUFFER_SIZES.len()],
             buffers_available: [const { Gauge::new() }; BUFFER_SIZES.len()],
             cold_reads: Counter::new(),
             cold_bytes: Counter::new(),
             sendfile_bytes: Counter::new(),
+            mapped_sent_bytes: Counter::new(),
             blocking_jobs: Counter::new(),
             blocking_refused: Counter::new(),
             access_log_dropped: Counter::new(),

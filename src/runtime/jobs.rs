@@ -220,24 +220,36 @@ impl Offload {
     }
 }
 
-/// The future of [`Offload::run`].
+/// The future of [`Offload::run`]. Whoever need not be told may ask with [`Wait::take`] instead.
 #[derive(Debug)]
 pub struct Wait<T> {
     offload: Rc<Offload>,
     job: Job<T>,
 }
 
+impl<T> Wait<T> {
+    /// The result, once: `None` while the job runs, `Some(None)` when it gave none or its result was taken.
+    pub fn take(&self) -> Option<Option<T>> {
+        // Whether it ended is asked first: a result that comes between the two questions is seen by the next.
+        let ended = self.job.ended();
+        match self.job.take() {
+            Some(value) => Some(Some(value)),
+            None => (ended || self.offload.closed.get()).then_some(None),
+        }
+    }
+
+    /// Where the job runs.
+    pub fn offload(&self) -> &Rc<Offload> {
+        &self.offload
+    }
+}
+
 impl<T> Future for Wait<T> {
     type Output = Option<T>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<T>> {
-        // Whether it ended is asked first: a result that comes between the two questions is seen by the next poll.
-        let ended = self.job.ended();
-        if let Some(value) = self.job.take() {
-            return Poll::Ready(Some(value));
-        }
-        if ended || self.offload.closed.get() {
-            return Poll::Ready(None);
+        if let Some(result) = self.take() {
+            return Poll::Ready(result);
         }
         self.offload.waiters.borrow_mut().push(context.waker().clone());
         Poll::Pending

@@ -465,11 +465,13 @@ impl Driver {
 
     fn needs_housekeeping(&self) -> bool {
         self.worker.context.files.borrow().entries() > 0
+            || !self.worker.mappings.is_empty()
             || self.worker.access_log.as_ref().is_some_and(crate::log::AccessLog::has_lines)
     }
 
     fn keep_house(&mut self) {
         self.worker.context.files.borrow_mut().sweep(self.worker.now.millis);
+        self.worker.mappings.sweep(self.worker.now.millis);
         if let Some(log) = &mut self.worker.access_log {
             log.flush();
         }
@@ -490,6 +492,7 @@ impl Driver {
         let files = self.worker.context.files.borrow();
         metrics.file_cache_entries.set(files.entries() as u64);
         metrics.response_cache_bytes.set(files.content_bytes() as u64);
+        metrics.mapped_bytes.set(self.worker.mappings.mapped_bytes() as u64);
         metrics.file_cache_hits.set(files.hits());
         metrics.file_cache_misses.set(files.misses());
         metrics.blocking_jobs.set(self.worker.context.offload.submitted());

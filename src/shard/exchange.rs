@@ -6,7 +6,7 @@ use bytes::Bytes;
 
 use super::cold::{Cold, Populating};
 use crate::{
-    files::OpenFile,
+    files::{MappedSlice, OpenFile},
     http::multipart::Multipart,
     http1::BodyDecoder,
     memory::{Buffer, Gathered},
@@ -42,6 +42,8 @@ pub enum Unsent {
     Shared(Bytes),
     /// A body of the program.
     Static(&'static [u8]),
+    /// A part of a mapped file.
+    Mapped(MappedSlice),
 }
 
 /// A range of a file that is being sent, perhaps one of several.
@@ -80,12 +82,13 @@ impl FileBody {
 }
 
 impl Unsent {
-    /// What is left to send.
-    pub fn bytes(&self) -> &[u8] {
+    /// Bytes left to send.
+    pub fn length(&self) -> usize {
         match self {
-            Unsent::Buffer(buffer) => buffer.filled(),
-            Unsent::Shared(bytes) => bytes,
-            Unsent::Static(bytes) => bytes,
+            Unsent::Buffer(buffer) => buffer.filled().len(),
+            Unsent::Shared(bytes) => bytes.len(),
+            Unsent::Static(bytes) => bytes.len(),
+            Unsent::Mapped(slice) => slice.len(),
         }
     }
 
@@ -95,6 +98,7 @@ impl Unsent {
             Unsent::Buffer(buffer) => buffer.consume(count),
             Unsent::Shared(bytes) => bytes::Buf::advance(bytes, count),
             Unsent::Static(bytes) => *bytes = bytes.get(count..).unwrap_or_default(),
+            Unsent::Mapped(slice) => slice.consume(count),
         }
     }
 }

@@ -30,7 +30,7 @@ use crate::{
     admission::{Admission, Client, Exempt, Rate},
     clock::{Clock, Now},
     error::{Error, Result},
-    files::{FileCache, PathBuffer},
+    files::{FileCache, MmapCache, PathBuffer},
     http::{Parts, date::DateCache},
     http1,
     log::AccessLog,
@@ -139,6 +139,7 @@ struct Worker {
     admin: Router,
     context: Rc<Context>,
     inbox: Rc<Inbox>,
+    mappings: MmapCache,
     cold_permits: Permits,
     metrics: Arc<ShardMetrics>,
     access_log: Option<AccessLog>,
@@ -185,6 +186,12 @@ impl Worker {
             bodies: Allowance::new(bodies_bytes_max(settings)),
             router: Router::new(&setup.site),
             admin: Router::single(Rc::new(admin)),
+            mappings: MmapCache::new(
+                settings.memory.mmap.file_bytes_max,
+                mapped_share(settings),
+                settings.shards,
+                Rc::clone(&context.offload),
+            ),
             context,
             inbox: Inbox::new(local),
             cold_permits: Permits::new(COLD_READERS_MAX),
@@ -221,6 +228,7 @@ impl Worker {
         if let Some(parts) = &mut self.parts {
             **parts = Parts::with_capacity(settings.limits.headers);
         }
+        self.mappings.resize(settings.memory.mmap.file_bytes_max, mapped_share(settings));
         // Routes are numbered, and another configuration numbers them anew: what is still looked for on behalf of the
         // old one must not find its way into the cache, so that keeps the old context, with a cache that holds nothing.
         let mut files = self.context.files.replace(FileCache::new(cache, 0, 0));
@@ -285,6 +293,11 @@ fn limits(settings: &crate::config::Settings) -> http1::Limits {
 fn file_cache_share(settings: &crate::config::Settings) -> (usize, usize) {
     let shards = settings.shards.max(1);
     (settings.memory.open_file_cache.entries.div_ceil(shards), settings.memory.static_cache_bytes / shards)
+}
+
+/// One shard's part of what may be mapped, in bytes.
+fn mapped_share(settings: &crate::config::Settings) -> usize {
+    settings.memory.mmap.total_bytes_max / settings.shards.max(1)
 }
 
 /// Until there is a budget: every connection may hold a partial head and a kept response at their largest.

@@ -1,24 +1,21 @@
 //! Response bytes of one turn, collected and sent in as few calls as fit. What the socket does not take moves to
 //! the connection's exchange; until then nothing is copied or allocated.
 
-use std::{
-    collections::VecDeque,
-    io::{self, IoSlice},
-    ops::Range,
-    os::fd::BorrowedFd,
-};
+use std::{collections::VecDeque, io, ops::Range, os::fd::BorrowedFd};
 
 use bytes::{Buf, Bytes};
 
 use super::exchange::Unsent;
-use crate::{memory::BufferPool, sys::socket};
+use crate::{
+    files::MappedSlice,
+    memory::BufferPool,
+    sys::socket::{self, PIECES_MAX, Pieces},
+};
 
 /// Rendered bytes collected before they are sent; a head that would not fit is sent first.
 const RENDERED_BYTES_MAX: usize = 64 << 10;
 /// Bodies up to this size are copied behind their head: cheaper than another element of the vector.
 const COPY_BYTES_MAX: usize = 4 << 10;
-/// Pieces sent by one call.
-const PIECES_MAX: usize = 32;
 /// The largest pooled buffer.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -36,6 +33,7 @@ enum Piece {
     Rendered(Range<usize>),
     Shared(Bytes),
     Static(&'static [u8]),
+    Mapped(MappedSlice),
 }
 
 impl Outgoing {
@@ -111,8 +109,17 @@ impl Outgoing {
         None
     }
 
+    /// Appends a part of a mapped file.
+    pub fn push_mapped(&mut self, body: MappedSlice) {
+        self.bytes += body.len();
+        self.pieces.push(Piece::Mapped(body));
+    }
+
     /// Sends what was collected; false when the socket is full: then [`Outgoing::keep`] the rest. `more` says that
     /// a file follows at once, so that its first bytes share a segment with the head.
+    ///
+    /// # Errors
+    /// Those of the socket, and [`is_file_changed`] when a mapped file is not what it was. Nothing is left then.
     pub fn flush(&mut self, socket: BorrowedFd<'_>, more: bool) -> io::Result<bool> {
         while self.sent < self.bytes {
             match self.send(socket, more) {
@@ -125,8 +132,12 @@ impl Outgoing {
                 }
             }
         }
+        let intact = self.pieces.iter().all(|piece| match piece {
+            Piece::Mapped(slice) => slice.is_intact(),
+            Piece::Rendered(_) | Piece::Shared(_) | Piece::Static(_) => true,
+        });
         self.clear();
-        Ok(true)
+        if intact { Ok(true) } else { Err(file_changed()) }
     }
 
     /// Moves what was not sent to `unsent`, rendered bytes into pooled buffers. False when the pool has none
@@ -149,6 +160,10 @@ impl Outgoing {
                     unsent.push_back(Unsent::Shared(bytes));
                 }
                 Piece::Static(bytes) => unsent.push_back(Unsent::Static(&bytes[skip..])),
+                Piece::Mapped(mut slice) => {
+                    slice.consume(skip);
+                    unsent.push_back(Unsent::Mapped(slice));
+                }
             }
             skip = 0;
         }
@@ -161,17 +176,22 @@ impl Outgoing {
             return socket::send(socket, &self.rendered[range.start + self.sent..range.end], more);
         }
         let mut skip = self.sent;
-        let pieces = self.pieces.iter().filter_map(|piece| {
-            let bytes = match piece {
-                Piece::Rendered(range) => &self.rendered[range.clone()],
-                Piece::Shared(bytes) => bytes,
-                Piece::Static(bytes) => bytes,
-            };
-            let skipped = skip.min(bytes.len());
-            skip -= skipped;
-            (skipped < bytes.len()).then(|| &bytes[skipped..])
-        });
-        send_pieces(socket, pieces, more)
+        let mut pieces = Pieces::empty();
+        for piece in &self.pieces {
+            let length = piece.length();
+            if skip >= length {
+                skip -= length;
+                continue;
+            }
+            match piece {
+                Piece::Rendered(range) => pieces.push(&self.rendered[range.start + skip..range.end]),
+                Piece::Shared(bytes) => pieces.push(&bytes[skip..]),
+                Piece::Static(bytes) => pieces.push(&bytes[skip..]),
+                Piece::Mapped(slice) => push_mapped(&mut pieces, slice, skip),
+            }
+            skip = 0;
+        }
+        socket::send_pieces(socket, &pieces, more)
     }
 
     fn clear(&mut self) {
@@ -188,11 +208,13 @@ impl Piece {
             Piece::Rendered(range) => range.len(),
             Piece::Shared(bytes) => bytes.len(),
             Piece::Static(bytes) => bytes.len(),
+            Piece::Mapped(slice) => slice.len(),
         }
     }
 }
 
-/// Goes on with what an earlier turn kept; false when the socket is full again. Returns the bytes sent too.
+/// Goes on with what an earlier turn kept; false when the socket is full again. Returns the bytes sent too. Fails as
+/// [`Outgoing::flush`] does.
 pub fn resume(
     socket: BorrowedFd<'_>,
     unsent: &mut VecDeque<Unsent>,
@@ -200,7 +222,16 @@ pub fn resume(
 ) -> io::Result<(bool, usize)> {
     let mut sent = 0;
     while !unsent.is_empty() {
-        let mut count = match send_pieces(socket, unsent.iter().map(Unsent::bytes), more) {
+        let mut pieces = Pieces::empty();
+        for piece in unsent.iter().take(PIECES_MAX) {
+            match piece {
+                Unsent::Buffer(buffer) => pieces.push(buffer.filled()),
+                Unsent::Shared(bytes) => pieces.push(bytes),
+                Unsent::Static(bytes) => pieces.push(bytes),
+                Unsent::Mapped(slice) => push_mapped(&mut pieces, slice, 0),
+            }
+        }
+        let mut count = match socket::send_pieces(socket, &pieces, more) {
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok((false, sent)),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -208,30 +239,36 @@ pub fn resume(
         };
         sent += count;
         while let Some(first) = unsent.front_mut() {
-            let length = first.bytes().len();
+            let length = first.length();
             if count < length {
                 first.consume(count);
                 break;
             }
             count -= length;
-            unsent.pop_front();
+            if let Some(Unsent::Mapped(slice)) = unsent.pop_front()
+                && !slice.is_intact()
+            {
+                return Err(file_changed());
+            }
         }
     }
     Ok((true, sent))
 }
 
-fn send_pieces<'b>(
-    socket: BorrowedFd<'_>,
-    pieces: impl Iterator<Item = &'b [u8]>,
-    more: bool,
-) -> io::Result<usize> {
-    let mut vector = [IoSlice::new(&[]); PIECES_MAX];
-    let mut count = 0;
-    for (slot, bytes) in vector.iter_mut().zip(pieces) {
-        *slot = IoSlice::new(bytes);
-        count += 1;
+/// Whether sending ended because a mapped file is not what it was when it was opened: pages of it are gone (`EFAULT`), or
+/// were sent while it changed.
+pub fn is_file_changed(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EFAULT | libc::ESTALE))
+}
+
+fn file_changed() -> io::Error {
+    io::Error::from_raw_os_error(libc::ESTALE)
+}
+
+fn push_mapped<'b>(pieces: &mut Pieces<'b>, slice: &'b MappedSlice, skip: usize) {
+    if let Some((mapping, range)) = slice.piece() {
+        pieces.push_mapped(mapping, range.start + skip..range.end);
     }
-    socket::send_vectored(socket, &vector[..count], more)
 }
 
 fn keep_bytes(mut bytes: &[u8], pool: &BufferPool, unsent: &mut VecDeque<Unsent>) -> bool {

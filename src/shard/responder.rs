@@ -210,6 +210,12 @@ impl Worker {
                 }
             }
             Body::File { length: 0, .. } => {}
+            Body::File { file, offset, length }
+                if let Some(slice) = self.mappings.slice(&file, offset, length, self.now.millis) =>
+            {
+                self.metrics.mapped_sent_bytes.add(length);
+                self.outgoing.push_mapped(slice);
+            }
             Body::File { file, offset, length } => {
                 let body = FileBody::new(file, offset, offset + length);
                 return self.begin_file(slot, request, status, waited, body);

@@ -2,7 +2,7 @@
 //!
 //! | body | way out |
 //! | --- | --- |
-//! | in memory | the same send as its head (`outgoing`) |
+//! | in memory, or mapped | the same send as its head (`outgoing`) |
 //! | a file in the page cache | `sendfile` in 2 MB steps, the head before it with `MSG_MORE` |
 //! | a file that is not | read ahead through io_uring, past the page cache where the file system allows it (`cold`) |
 
@@ -106,6 +106,17 @@ impl Worker {
 
     /// Sends what this turn collected behind what earlier turns kept. False when the socket is full.
     pub(super) fn flush(&mut self, slot: &mut Slot, more: bool) -> io::Result<bool> {
+        let flushed = self.flush_kept_and_collected(slot, more);
+        if let Err(error) = &flushed
+            && outgoing::is_file_changed(error)
+        {
+            self.metrics.responses_cut.add(1);
+            tracing::warn!("a mapped file changed while it was sent; the connection is closed");
+        }
+        flushed
+    }
+
+    fn flush_kept_and_collected(&mut self, slot: &mut Slot, more: bool) -> io::Result<bool> {
         let kept = slot.exchange.as_ref().is_some_and(|exchange| !exchange.unsent.is_empty());
         if !kept {
             if self.outgoing.is_empty() {

@@ -249,7 +249,7 @@ pub fn resident(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Residency {
     };
     let is_resident = match cached_pages(fd, offset, length) {
         Ok(pages) => {
-            let page_bytes = page_bytes();
+            let page_bytes = page_bytes() as u64;
             pages > last / page_bytes - offset / page_bytes
         }
         Err(error) => ends_known && matches!(error.raw_os_error(), Some(libc::ENOSYS | libc::EPERM)),
@@ -290,10 +290,10 @@ fn cached_pages(fd: BorrowedFd<'_>, offset: u64, length: u64) -> io::Result<u64>
 }
 
 /// Size of a page of memory, in bytes; at least 1.
-fn page_bytes() -> u64 {
+pub fn page_bytes() -> usize {
     // SAFETY: takes an integer, reads a constant of the process.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    u64::try_from(size).unwrap_or(4096).max(1)
+    usize::try_from(size).unwrap_or(4096).max(1)
 }
 
 /// An offset as the kernel takes it: `EINVAL` past 2^63 - 1.

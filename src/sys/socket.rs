@@ -2,9 +2,11 @@
 
 use std::{
     fs::File,
-    io::{self, IoSlice},
+    io,
+    marker::PhantomData,
     mem::{MaybeUninit, offset_of},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6},
+    ops::Range,
     os::{
         fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd},
         unix::{ffi::OsStrExt, fs::MetadataExt, net::UnixListener},
@@ -12,7 +14,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{check, check_size};
+use super::{check, check_size, mapped::FileMapping};
 
 /// The address of a connected socket's peer, which need not be said.
 const NO_ADDRESS: *const libc::sockaddr = std::ptr::null();
@@ -230,14 +232,52 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], more: bool) -> io::Result<usiz
     })
 }
 
+/// Pieces sent by one call.
+pub const PIECES_MAX: usize = 32;
+
+/// Pieces of memory and of mapped files, borrowed until they are sent together.
+#[derive(Debug)]
+pub struct Pieces<'b> {
+    pieces: [libc::iovec; PIECES_MAX],
+    count: usize,
+    borrowed: PhantomData<&'b [u8]>,
+}
+
+impl<'b> Pieces<'b> {
+    /// No piece.
+    pub fn empty() -> Self {
+        let none = libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 };
+        Pieces { pieces: [none; PIECES_MAX], count: 0, borrowed: PhantomData }
+    }
+
+    /// Adds bytes. One piece more than [`PIECES_MAX`] is left out: the next call sends it.
+    pub fn push(&mut self, bytes: &'b [u8]) {
+        self.add(libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() });
+    }
+
+    /// Adds a part of a mapped file, which the kernel alone reads.
+    pub fn push_mapped(&mut self, mapping: &'b FileMapping, range: Range<usize>) {
+        self.add(mapping.piece(range));
+    }
+
+    fn add(&mut self, piece: libc::iovec) {
+        if let Some(free) = self.pieces.get_mut(self.count) {
+            *free = piece;
+            self.count += 1;
+        }
+    }
+}
+
 /// Sends several pieces in one call: `writev` with the flags of [`send`] (sendmsg(2)).
-pub fn send_vectored(socket: BorrowedFd<'_>, pieces: &[IoSlice<'_>], more: bool) -> io::Result<usize> {
+///
+/// Fails with `EFAULT` when the first byte to be sent lies in a page that a mapped file does not have any more.
+pub fn send_pieces(socket: BorrowedFd<'_>, pieces: &Pieces<'_>, more: bool) -> io::Result<usize> {
     // SAFETY: a msghdr is plain integers and pointers, for which zeros mean "absent".
     let mut message = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
-    // An IoSlice has the layout of an iovec (documented by std); sendmsg only reads through it.
-    message.msg_iov = pieces.as_ptr().cast_mut().cast();
-    message.msg_iovlen = pieces.len();
-    // SAFETY: the message and the pieces it points to live for the call.
+    message.msg_iov = pieces.pieces.as_ptr().cast_mut();
+    message.msg_iovlen = pieces.count;
+    // SAFETY: the message lives for the call and so does what its pieces borrow; the call only reads through them, and
+    // the kernel checks each address.
     check_size(unsafe {
         libc::syscall(libc::SYS_sendmsg, socket.as_raw_fd(), &raw const message, send_flags(more))
     })
@@ -381,7 +421,10 @@ mod tests {
         let mut client = std::os::unix::net::UnixStream::connect(&path).unwrap();
         let (socket, peer) = accept(listener.as_fd()).unwrap();
         assert_eq!(peer, Peer::Unix);
-        send_vectored(socket.as_fd(), &[IoSlice::new(b"he"), IoSlice::new(b"llo")], false).unwrap();
+        let mut pieces = Pieces::empty();
+        pieces.push(b"he");
+        pieces.push(b"llo");
+        assert_eq!(send_pieces(socket.as_fd(), &pieces, false).unwrap(), 5);
         let mut text = [0; 5];
         client.read_exact(&mut text).unwrap();
         assert_eq!(&text, b"hello");
