@@ -82,6 +82,8 @@ routes:
     error_pages: { 404: /404.html, 503: "/e/#.html" }
   - path: /cached/
     root: ./public
+    listing: true
+    canonical: true
     cache_control:
       - { pattern: "*.css", value: "public, max-age=60", expires: 1m }
       - { pattern: "\"?/*", expires: 0 }

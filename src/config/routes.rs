@@ -66,13 +66,15 @@ pub(super) fn read_routes(routes: &Field<'_>) -> Result<Vec<Route>> {
 }
 
 fn read_route(item: &Field<'_>) -> Result<Route> {
-    const KEYS: [&str; 13] = [
+    const KEYS: [&str; 15] = [
         "host",
         "path",
         "root",
         "index",
         "dotfiles",
         "types",
+        "listing",
+        "canonical",
         "fallback",
         "error_pages",
         "cache_control",
@@ -81,7 +83,7 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         "cors",
         "redirect",
     ];
-    const LATER: [&str; 3] = ["listing", "precompressed", "proxy"];
+    const LATER: [&str; 2] = ["precompressed", "proxy"];
     let (mut host, mut path, mut headers) = (None, String::from("/"), Vec::new());
     let mut methods: Option<(Vec<String>, Field<'_>)> = None;
     let mut cors = None;

@@ -135,6 +135,10 @@ pub struct Files {
     pub dotfiles: bool,
     /// Media types by extension (lower case, without dot) that override the built-in table.
     pub types: BTreeMap<String, String>,
+    /// List a folder that has no index.
+    pub listing: bool,
+    /// Redirect to the canonical spelling of a path.
+    pub canonical: bool,
     /// The file that answers for one that is not found: a path below the root, decoded, with its leading slash.
     pub fallback: Option<String>,
     /// What answers instead of the built-in text, by status (400 to 599): paths as `fallback`.

@@ -162,6 +162,7 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
 
 /// What a route that serves files does beside serving them.
 fn write_files(out: &mut String, files: &Files) -> std::fmt::Result {
+    writeln!(out, "    listing: {}\n    canonical: {}", files.listing, files.canonical)?;
     if let Some(fallback) = &files.fallback {
         writeln!(out, "    fallback: {}", quote(fallback))?;
     }

@@ -129,7 +129,7 @@ impl OpenFile {
 }
 
 /// Whole seconds since 1970; 0 for what is earlier.
-fn unix_seconds(time_ns: i128) -> u64 {
+pub(super) fn unix_seconds(time_ns: i128) -> u64 {
     u64::try_from(time_ns.div_euclid(NANOS_PER_SECOND)).unwrap_or(0)
 }
 

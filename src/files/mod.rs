@@ -5,6 +5,7 @@
 
 pub mod cache;
 pub mod file;
+pub mod folder;
 pub mod mapped;
 mod notes;
 pub mod open;
@@ -13,6 +14,7 @@ pub mod root;
 
 pub use cache::{FileCache, Found};
 pub use file::OpenFile;
+pub use folder::Folder;
 pub use mapped::{MappedSlice, MmapCache};
 pub use open::{CONTENT_FILE_BYTES, CONTENT_FILE_BYTES_MAX, FileError, How, Opened};
 pub use path::{Dotfiles, PathBuffer, PathError, decode, decode_absolute, has_hidden_segment};

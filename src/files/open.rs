@@ -92,7 +92,7 @@ impl FileError {
         }
     }
 
-    fn from_open(error: &io::Error) -> Self {
+    pub(super) fn from_open(error: &io::Error) -> Self {
         match error.raw_os_error().unwrap_or(libc::EIO) {
             // EXDEV: the kernel stopped at the root's edge. EINVAL and EILSEQ: a file system that wants UTF-8 or has
             // forbidden characters, since the flags were probed at start.

@@ -4,6 +4,7 @@
 //! Everything here works on bytes that someone else received. Nothing reads a socket, a file or a clock, and
 //! nothing knows how a message is framed on the wire; that is `http1`'s business.
 
+pub mod accept;
 pub mod conditional;
 pub mod date;
 pub mod mime;

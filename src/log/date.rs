@@ -23,7 +23,7 @@ pub(super) fn combined(unix_seconds: u64) -> [u8; COMBINED_BYTES] {
 }
 
 /// `2026-11-23T12:00:00Z` (RFC 3339).
-pub(super) fn rfc3339(unix_seconds: u64) -> String {
+pub(crate) fn rfc3339(unix_seconds: u64) -> String {
     let Date { year, month, day, hour, minute, second } = Date::of(unix_seconds);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
 }

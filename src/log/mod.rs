@@ -12,6 +12,7 @@ mod queue;
 mod writer;
 
 pub use access::{AccessLog, Entry, Peer};
+pub(crate) use date::rfc3339;
 pub use diagnostic::{Callback, Sink, dispatch};
 pub use queue::DiagnosticQueue;
 pub use writer::{Plan, Writer};

@@ -6,8 +6,8 @@ use std::{collections::BTreeMap, rc::Rc, sync::Arc};
 use percent_encoding::percent_encode;
 
 use super::{
-    Body, Call, Context, Entity, Freshness, Handler, Outcome, OwnedCall, Response, methods::Methods, ranges,
-    redirect,
+    Body, Call, Context, Entity, Freshness, Handler, Outcome, OwnedCall, Response, canonical,
+    listing::Listing, methods::Methods, ranges, redirect,
 };
 use crate::{
     config,
@@ -26,6 +26,12 @@ pub struct Files {
     dotfiles: bool,
     types: Arc<BTreeMap<String, String>>,
     methods: Methods,
+    /// List a folder that has no index.
+    listing: bool,
+    /// The route's own fields tell caches about listings.
+    has_cache_control: bool,
+    /// Redirect to the one spelling of a path.
+    canonical: bool,
     /// Answers for what is not found.
     fallback: Option<Box<[u8]>>,
     /// Answer instead of built-in texts.
@@ -34,23 +40,30 @@ pub struct Files {
     freshness: Vec<Rc<Freshness>>,
 }
 
-/// Looks that one request may need beside those at the index names: a fallback, an error page.
-const LOOKS_BESIDE_INDEX: usize = 2;
+/// Looks that one request may need beside those at the index names: the name itself, the name without a slash, the
+/// folder for a listing, a fallback, an error page.
+const LOOKS_BESIDE_INDEX: usize = 5;
 
-/// A file that cannot be looked at without blocking.
-struct MustWait {
-    /// Its path below the root.
-    path: Vec<u8>,
-    /// Read its content too, if it is no larger.
-    content_bytes: usize,
+/// What cannot be looked at without blocking.
+enum MustWait {
+    /// A file.
+    File {
+        /// Its path below the root.
+        path: Vec<u8>,
+        /// Read its content too, if it is no larger.
+        content_bytes: usize,
+    },
+    /// The folder that was asked for, whose names are wanted.
+    Folder,
 }
 
-/// A path that was looked at off the shard, and what was found.
+/// A path that was looked at off the shard, and what was found. A folder that could not be listed ends in a slash, or is
+/// empty.
 type Looked = (Vec<u8>, Result<Rc<OpenFile>, FileError>);
 
 impl Files {
-    /// Serves `root` as configured, to requests with these methods: `GET` and `HEAD` if there are none.
-    pub(super) fn new(root: Arc<Root>, config: &config::Files, methods: Option<Methods>) -> Self {
+    /// Serves `root` as configured for `route`: to `GET` and `HEAD` unless that names methods.
+    pub(super) fn new(root: Arc<Root>, config: &config::Files, route: &config::Route) -> Self {
         // Configured with a leading slash, looked up without.
         let below_root = |path: &String| path.trim_start_matches('/').as_bytes().into();
         Files {
@@ -58,7 +71,13 @@ impl Files {
             index: config.index.clone(),
             dotfiles: config.dotfiles,
             types: Arc::new(config.types.clone()),
-            methods: methods.unwrap_or_else(Methods::get_and_head),
+            methods: Methods::configured(&route.methods).unwrap_or_else(Methods::get_and_head),
+            listing: config.listing,
+            has_cache_control: route
+                .headers
+                .iter()
+                .any(|(name, _)| name.eq_ignore_ascii_case("cache-control")),
+            canonical: config.canonical,
             fallback: config.fallback.as_ref().map(below_root),
             error_pages: config
                 .error_pages
@@ -88,19 +107,35 @@ impl Files {
         if let Some(response) = self.methods.answer(call.request.method()) {
             return Ok(response);
         }
-        let rest = call.rest();
-        let rest = rest.strip_prefix(b"/").unwrap_or(rest);
+        let rest = below_root(call);
         if !self.dotfiles && files::has_hidden_segment(rest) {
             return Ok(Response::page(Status::NOT_FOUND));
         }
         if rest.is_empty() && !call.path.is_empty() && !call.path.ends_with(b"/") {
-            return Ok(self.folder_redirect(call));
+            return Ok(path_redirect(call.path, b"/", call));
         }
-        let (found, name) = if rest.is_empty() || rest.ends_with(b"/") {
+        if self.canonical
+            && let Some(target) = canonical::spelling(call.request.path(), call.path)
+        {
+            return Ok(redirect::location(Status::MOVED_PERMANENTLY, target, call.request));
+        }
+        let is_folder = rest.is_empty() || rest.ends_with(b"/");
+        let (mut found, name) = if is_folder {
             self.find_index(rest, context, looked)?
         } else {
             (self.find(rest, context, looked)?, "")
         };
+        if self.canonical
+            && let Some(surplus) = self.surplus(rest, &found, context, looked)?
+        {
+            return Ok(path_redirect(&call.path[..call.path.len() - surplus], b"", call));
+        }
+        if self.listing && is_folder && matches!(found, Err(FileError::NotFound)) {
+            match looked.iter().find(|(known, _)| known == rest) {
+                Some((_, listed)) => found = listed.clone(),
+                None => return Err(MustWait::Folder),
+            }
+        }
         match (found, &self.fallback) {
             (Ok(file), _) => Ok(self.respond(call.request, file, rest, name, context)),
             (Err(FileError::NotFound), Some(fallback)) => match self.find(fallback, context, looked)? {
@@ -108,9 +143,32 @@ impl Files {
                 Err(FileError::IsDirectory) => Ok(Response::page(Status::NOT_FOUND)),
                 Err(error) => Ok(Response::page(status_of(error))),
             },
-            (Err(FileError::IsDirectory), _) if !rest.ends_with(b"/") => Ok(self.folder_redirect(call)),
+            (Err(FileError::IsDirectory), _) if !is_folder => Ok(path_redirect(call.path, b"/", call)),
             (Err(error), _) => Ok(Response::page(status_of(error))),
         }
+    }
+
+    /// How many bytes at the end of a path are not needed: an index that its folder answers with anyway, or a slash
+    /// behind a file.
+    fn surplus(
+        &self,
+        rest: &[u8],
+        found: &Result<Rc<OpenFile>, FileError>,
+        context: &Context,
+        looked: &[Looked],
+    ) -> Result<Option<usize>, MustWait> {
+        if let Some(file) = rest.strip_suffix(b"/") {
+            let is_file =
+                matches!(found, Err(FileError::NotFound)) && self.find(file, context, looked)?.is_ok();
+            return Ok(is_file.then_some(1));
+        }
+        let folder_bytes = rest.iter().rposition(|&byte| byte == b'/').map_or(0, |slash| slash + 1);
+        let (folder, last) = rest.split_at(folder_bytes);
+        if found.is_err() || !self.index.iter().any(|name| name.as_bytes() == last) {
+            return Ok(None);
+        }
+        let (index, name) = self.find_index(folder, context, looked)?;
+        Ok((index.is_ok() && name.as_bytes() == last).then_some(last.len()))
     }
 
     /// The file with what is said about it to caches. Its path is `folder` and `name` together.
@@ -182,8 +240,8 @@ impl Files {
         }
         match open(&self.root, path, How::Cached, content_bytes, &self.types, now.unix_seconds) {
             Opened::WouldBlock => {
-                let wanted = stale.map_or(0, |_| content_bytes);
-                Err(MustWait { path: path.to_vec(), content_bytes: wanted })
+                let content_bytes = stale.map_or(0, |_| content_bytes);
+                Err(MustWait::File { path: path.to_vec(), content_bytes })
             }
             opened => Ok(cache.store(self.root.id(), path, opened, now.millis)),
         }
@@ -192,11 +250,19 @@ impl Files {
     /// Looks off the shard at each path that would block, then answers.
     async fn answer_later(self: Rc<Self>, call: OwnedCall, context: Rc<Context>) -> Response {
         let mut looked: Vec<Looked> = Vec::new();
-        // One look a candidate: the name itself or each of the index names, and what answers for them.
+        // One look a candidate.
         for _ in 0..=self.index.len() + LOOKS_BESIDE_INDEX {
-            let MustWait { path, content_bytes } = match self.attempt(&call.as_call(), &context, &looked) {
+            let (path, content_bytes) = match self.attempt(&call.as_call(), &context, &looked) {
                 Ok(response) => return response,
-                Err(wait) => wait,
+                Err(MustWait::File { path, content_bytes }) => (path, content_bytes),
+                Err(MustWait::Folder) => {
+                    let folder = below_root(&call.as_call()).to_vec();
+                    match self.list(&call, &folder, &context).await {
+                        Ok(response) => return response,
+                        Err(error) => looked.push((folder, Err(error))),
+                    }
+                    continue;
+                }
             };
             let unix_seconds = context.now.get().unix_seconds;
             let (root, types, wanted) = (Arc::clone(&self.root), Arc::clone(&self.types), path.clone());
@@ -214,13 +280,41 @@ impl Files {
         Response::unavailable()
     }
 
-    /// A folder asked for without its slash: relative links in its index would go wrong.
-    fn folder_redirect(&self, call: &Call<'_>) -> Response {
-        let mut target = vec![b'/'];
-        target.extend(percent_encode(call.path, redirect::PATH).flat_map(str::bytes));
-        target.push(b'/');
-        redirect::location(Status::MOVED_PERMANENTLY, target, call.request)
+    /// Reads the folder that was asked for off the shard, and lists it.
+    async fn list(&self, call: &OwnedCall, folder: &[u8], context: &Context) -> Result<Response, FileError> {
+        let Some(permit) = context.listings.take() else { return Ok(Response::unavailable()) };
+        let listing = Arc::new(Listing::new(&call.as_call(), folder.is_empty()));
+        let (root, wanted, dotfiles) = (Arc::clone(&self.root), folder.to_vec(), self.dotfiles);
+        let rendering = Arc::clone(&listing);
+        let waiting = context.offload.run(move || {
+            files::folder::list(&root, &wanted, dotfiles).map(|entries| rendering.render(entries))
+        });
+        let text = match waiting {
+            Ok(waiting) => waiting.await,
+            Err(_) => None,
+        };
+        let Some(text) = text else { return Ok(Response::unavailable()) };
+        let mut response = listing.response(text?, permit);
+        response.freshness = self.freshness_of(folder, "", context);
+        if response.freshness.is_none() && !self.has_cache_control {
+            response.push_field("Cache-Control", b"no-cache");
+        }
+        Ok(response)
     }
+}
+
+/// The path below the root.
+fn below_root<'a>(call: &Call<'a>) -> &'a [u8] {
+    let rest = call.rest();
+    rest.strip_prefix(b"/").unwrap_or(rest)
+}
+
+/// To another path of this server; a folder's slash, for instance, without which relative links would go wrong.
+fn path_redirect(path: &[u8], end: &[u8], call: &Call<'_>) -> Response {
+    let mut target = vec![b'/'];
+    target.extend(percent_encode(path, redirect::PATH).flat_map(str::bytes));
+    target.extend_from_slice(end);
+    redirect::location(Status::MOVED_PERMANENTLY, target, call.request)
 }
 
 impl Handler for Files {

@@ -4,10 +4,12 @@
 //! runs on a shard's thread. Work that may block goes through [`Context::offload`].
 
 mod admin;
+mod canonical;
 mod cors;
 mod files;
 mod freshness;
 mod handler;
+mod listing;
 mod methods;
 mod mount;
 mod ranges;
@@ -19,6 +21,7 @@ mod welcome;
 pub use admin::{Admin, Health};
 pub use freshness::Freshness;
 pub use handler::{BodyWanted, Handler, Outcome};
+pub use listing::Listings;
 pub use mount::Handlers;
 pub use response::{Body, Entity, Response, RouteFields};
 pub use router::{Candidate, Router, Site};
@@ -47,6 +50,8 @@ pub struct Context {
     pub now: Cell<Now>,
     /// A buffer for building paths, kept so that building one does not allocate.
     pub path: RefCell<Vec<u8>>,
+    /// How many listings of folders are made or sent.
+    pub listings: Listings,
     /// Buffers of responses that were sent, for the next ones.
     pub spare: RefCell<Vec<Vec<u8>>>,
 }

@@ -208,7 +208,7 @@ impl From<&Mount> for Entry {
 fn handler(route: &Route, root: Option<&Arc<Root>>) -> Rc<dyn Handler> {
     let methods = Methods::configured(&route.methods);
     match (&route.action, root) {
-        (Action::Files(files), Some(root)) => Rc::new(Files::new(Arc::clone(root), files, methods)),
+        (Action::Files(files), Some(root)) => Rc::new(Files::new(Arc::clone(root), files, route)),
         (Action::Redirect(redirect), _) => Rc::new(Redirect::new(redirect, methods)),
         _ => Rc::new(Welcome::default()),
     }

@@ -37,7 +37,7 @@ use crate::{
     memory::{Allowance, BufferPool},
     metrics::{Registry, ShardMetrics},
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
-    service::{Admin, Context, Health, Router, Site},
+    service::{Admin, Context, Health, Listings, Router, Site},
     sys::{event::EventFd, socket::Peer},
 };
 
@@ -173,6 +173,7 @@ impl Worker {
             offload: Offload::new(Arc::clone(&setup.jobs), finished),
             now: Cell::new(now),
             path: RefCell::default(),
+            listings: Listings::default(),
             spare: RefCell::default(),
         });
         let admin = Admin::new(Arc::clone(&setup.registry), Arc::clone(&setup.health));
@@ -240,6 +241,7 @@ impl Worker {
             offload: Rc::clone(&self.context.offload),
             now: Cell::new(self.now),
             path: RefCell::default(),
+            listings: self.context.listings.clone(),
             spare: RefCell::default(),
         });
     }

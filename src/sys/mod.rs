@@ -7,6 +7,7 @@ pub mod cpu;
 pub mod descriptors;
 pub mod epoll;
 pub mod event;
+pub mod folder;
 pub mod mapped;
 pub mod open;
 pub mod rlimit;

@@ -110,6 +110,20 @@ impl FileStat {
 /// that a rename raced with a `..` in a link, or that another process holds a lease on the file: it is tried again,
 /// as is `EINTR`, 8 times in all, and then returned.
 pub fn openat2(dir: BorrowedFd<'_>, path: &[u8], lookup: Lookup, extra_flags: c_int) -> io::Result<OwnedFd> {
+    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | extra_flags;
+    resolve(dir, path, lookup, flags)
+}
+
+/// Finds `path` below `dir` without opening it (`O_PATH`), as [`openat2`] would with patience: the descriptor is good
+/// for [`stat`] alone, asks for no permission to read, and has no effect on a FIFO or a device.
+///
+/// # Errors
+/// Those of [`openat2`].
+pub fn find(dir: BorrowedFd<'_>, path: &[u8]) -> io::Result<OwnedFd> {
+    resolve(dir, path, Lookup::Blocking, libc::O_PATH | libc::O_CLOEXEC)
+}
+
+fn resolve(dir: BorrowedFd<'_>, path: &[u8], lookup: Lookup, flags: c_int) -> io::Result<OwnedFd> {
     if path.len() > PATH_BYTES_MAX {
         return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
     }
@@ -123,7 +137,6 @@ pub fn openat2(dir: BorrowedFd<'_>, path: &[u8], lookup: Lookup, extra_flags: c_
     if lookup == Lookup::Cached {
         resolve |= libc::RESOLVE_CACHED;
     }
-    let flags = libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NONBLOCK | libc::O_NOCTTY | extra_flags;
     // SAFETY: `open_how` is three integers, for which all zeros is a valid value.
     let mut how: libc::open_how = unsafe { MaybeUninit::zeroed().assume_init() };
     how.flags = u64::from(flags.cast_unsigned());

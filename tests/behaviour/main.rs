@@ -18,6 +18,7 @@ mod http1;
 mod kernel;
 mod lifecycle;
 mod limits;
+mod listing;
 mod mapped;
 mod ranges;
 mod refusals;
