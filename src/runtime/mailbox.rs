@@ -26,9 +26,14 @@ impl<M> Mailbox<M> {
 
     /// Adds a message and wakes the shard; gives it back when the mailbox is full.
     pub fn send(&self, message: M) -> Result<(), M> {
+        self.send_below(self.capacity, message)
+    }
+
+    /// The same for what must leave room for others: gives the message back when `messages_max` wait.
+    pub fn send_below(&self, messages_max: usize, message: M) -> Result<(), M> {
         let first = {
             let mut queue = self.queue.lock().unwrap_or_else(PoisonError::into_inner);
-            if queue.len() >= self.capacity {
+            if queue.len() >= messages_max.min(self.capacity) {
                 return Err(message);
             }
             queue.push(message);
@@ -65,9 +70,12 @@ mod tests {
         assert_eq!(mailbox.send(1), Ok(()));
         assert_eq!(mailbox.send(2), Ok(()));
         assert_eq!(mailbox.send(3), Err(3));
+        assert_eq!(mailbox.send_below(9, 3), Err(3));
         let mut read = Vec::new();
         mailbox.receive(&mut read);
         assert_eq!(read, [1, 2]);
-        assert_eq!(mailbox.send(3), Ok(()));
+        assert_eq!(mailbox.send_below(1, 3), Ok(()));
+        assert_eq!(mailbox.send_below(1, 4), Err(4));
+        assert_eq!(mailbox.send(4), Ok(()));
     }
 }

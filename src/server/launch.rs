@@ -2,6 +2,7 @@
 //! when a later step fails.
 
 use std::{
+    io,
     sync::{
         Arc, Mutex,
         atomic::AtomicBool,
@@ -74,11 +75,15 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let jobs = Arc::new(Jobs::start(IO_THREADS).map_err(|error| Error::io("cannot start a thread", &error))?);
     undo.jobs = Some(Arc::clone(&jobs));
 
+    let mailbox = |_| Ok(Arc::new(Mailbox::new(MAILBOX_MAX)?));
+    let mailboxes: Arc<[Arc<Mailbox<Message>>]> = (0..settings.shards)
+        .map(mailbox)
+        .collect::<io::Result<_>>()
+        .map_err(|error| Error::io("cannot make an eventfd", &error))?;
+    undo.shards = mailboxes.to_vec();
+
     let (sender, started) = mpsc::channel();
     for (index, listeners) in listeners.into_iter().enumerate() {
-        let mailbox =
-            Mailbox::new(MAILBOX_MAX).map_err(|error| Error::io("cannot make an eventfd", &error))?;
-        let mailbox = Arc::new(mailbox);
         let metrics: Arc<ShardMetrics> = Arc::clone(&registry.shards[index]);
         let access_log = undo.writer.as_ref().and_then(|writer| writer.access_log(Arc::clone(&metrics)));
         let setup = Setup {
@@ -87,14 +92,13 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             listeners,
             admission: Arc::clone(&admission),
             clock,
-            mailbox: Arc::clone(&mailbox),
+            mailboxes: Arc::clone(&mailboxes),
             metrics,
             registry: Arc::clone(&registry),
             health: Arc::clone(&health),
             jobs: Arc::clone(&jobs),
             access_log,
         };
-        undo.shards.push(mailbox);
         let pin = settings.pin_shards.then_some(index);
         let thread = spawn(index, setup, dispatch.clone(), pin, sender.clone())?;
         undo.threads.push(thread);

@@ -26,6 +26,7 @@ use super::{
     token, watch,
 };
 use crate::{
+    metrics::Registry,
     runtime::{self, Local, Mailbox, Parking, yield_now},
     service::Site,
     sys::{
@@ -69,6 +70,8 @@ pub(super) struct Driver {
     ready: VecDeque<Key>,
     local: Rc<Local>,
     mailbox: Arc<Mailbox<Message>>,
+    pub(super) mailboxes: Arc<[Arc<Mailbox<Message>>]>,
+    pub(super) registry: Arc<Registry>,
     finished: Arc<EventFd>,
     timer: TimerFd,
     /// Tick that the timer is armed for; `u32::MAX` when it is not.
@@ -79,7 +82,7 @@ pub(super) struct Driver {
     messages: Vec<Message>,
     stopping: bool,
     /// The shard's number, for the log.
-    shard: usize,
+    pub(super) shard: usize,
 }
 
 impl Driver {
@@ -105,7 +108,9 @@ impl Driver {
             idle: 0,
             ready: VecDeque::new(),
             local,
-            mailbox: setup.mailbox,
+            mailbox: Arc::clone(&setup.mailboxes[setup.index]),
+            mailboxes: setup.mailboxes,
+            registry: setup.registry,
             finished,
             timer: TimerFd::new()?,
             armed: u32::MAX,
@@ -165,6 +170,9 @@ impl Driver {
             }
         }
         tracing::info!(shard = self.shard, "ended");
+        // Connections that another shard has passed on meanwhile are closed, not kept.
+        self.mailbox.receive(&mut self.messages);
+        self.messages.clear();
         self.parking.release();
         if let Some(log) = &mut self.worker.access_log {
             log.flush();
@@ -331,6 +339,7 @@ impl Driver {
 
     fn obey(&mut self, message: Message) {
         match message {
+            Message::Accepted(accepted) => self.take_in(accepted),
             // Whoever asked may have given up waiting.
             Message::Present(here) => {
                 let _ = here.send(());

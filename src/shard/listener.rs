@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{
+    Message,
     connection::Step,
     driver::Driver,
     slot::{Flags, Slot, Stage},
@@ -32,6 +33,21 @@ const ADMIN_SLOTS: usize = 16;
 pub(super) const RESERVED_SLOTS: usize = SHED_SLOTS + ADMIN_SLOTS;
 /// How long a listener rests that cannot be accepted from.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// Connections that wait for one shard because another has no room; more are refused. Far below what a mailbox
+/// takes, so that a stop always finds room.
+const PASSED_MAX: usize = 64;
+
+/// A connection that has not been taken in.
+#[derive(Debug)]
+pub struct Accepted {
+    socket: OwnedFd,
+    peer: Peer,
+    /// See [`Listening::listener`].
+    listener: usize,
+    /// How many shards had no room for it.
+    passed: usize,
+}
 
 /// A listening socket of one shard.
 #[derive(Debug)]
@@ -70,7 +86,8 @@ impl Driver {
             let Some(Some(listening)) = self.listeners.get(index) else { return false };
             let (listener, admin) = (listening.listener, listening.admin);
             match socket::accept(listening.socket.as_fd()) {
-                Ok((socket, peer)) => self.admit(socket, peer, listener, admin),
+                Ok((socket, peer)) if admin => self.admit(socket, peer, listener, true),
+                Ok((socket, peer)) => self.take_in(Accepted { socket, peer, listener, passed: 0 }),
                 Err(error) => match error.raw_os_error() {
                     Some(libc::EAGAIN) => return false,
                     Some(libc::EMFILE | libc::ENFILE) => match self.shed_without_descriptor(index) {
@@ -99,6 +116,40 @@ impl Driver {
             }
         }
         true
+    }
+
+    /// Takes a connection in, unless there is no room for it here and another shard has some.
+    pub(super) fn take_in(&mut self, accepted: Accepted) {
+        let accepted = if self.open < self.capacity || self.worker.draining {
+            Some(accepted)
+        } else {
+            self.pass_on(accepted)
+        };
+        if let Some(Accepted { socket, peer, listener, .. }) = accepted {
+            self.admit(socket, peer, listener, false);
+        }
+    }
+
+    /// Hands a connection to the next shard that has room by the figures it has published last; gives it back when
+    /// there is none. Those may be a turn old: who is full by then passes it on again, and the last one says no.
+    fn pass_on(&self, mut accepted: Accepted) -> Option<Accepted> {
+        let shards = self.mailboxes.len();
+        accepted.passed += 1;
+        if accepted.passed >= shards {
+            return Some(accepted);
+        }
+        for index in (1..shards).map(|distance| (self.shard + distance) % shards) {
+            let metrics = &self.registry.shards[index];
+            let open = metrics.connections_active.value() + metrics.connections_idle.value();
+            if open >= self.capacity as u64 {
+                continue;
+            }
+            match self.mailboxes[index].send_below(PASSED_MAX, Message::Accepted(accepted)) {
+                Err(Message::Accepted(back)) => accepted = back,
+                _ => return None,
+            }
+        }
+        Some(accepted)
     }
 
     fn admit(&mut self, socket: OwnedFd, peer: Peer, listener: usize, admin: bool) {

@@ -16,7 +16,7 @@ mod responder;
 mod sender;
 mod slot;
 
-pub use listener::Listening;
+pub use listener::{Accepted, Listening};
 
 use std::{
     cell::{Cell, RefCell},
@@ -64,6 +64,8 @@ Content-Length: 24\r\nRetry-After: 1\r\nConnection: close\r\n\r\n503 Service Una
 /// What other threads ask of a shard.
 #[derive(Debug)]
 pub enum Message {
+    /// Take a connection that the shard which accepted it has no room for.
+    Accepted(Accepted),
     /// Say that you are there.
     Present(mpsc::Sender<()>),
     /// Serve from this configuration from now on, log what it changes, and say that it is done.
@@ -91,8 +93,8 @@ pub struct Setup {
     pub admission: Arc<Admission>,
     /// The time that all shards share.
     pub clock: Clock,
-    /// Where other threads reach it.
-    pub mailbox: Arc<Mailbox<Message>>,
+    /// Where other threads reach each shard; this one's is at `index`.
+    pub mailboxes: Arc<[Arc<Mailbox<Message>>]>,
     /// Its counters.
     pub metrics: Arc<ShardMetrics>,
     /// Everybody's counters, for the admin listener.

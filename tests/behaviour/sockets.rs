@@ -270,6 +270,38 @@ fn all_shards_get_connections() {
 }
 
 #[test]
+fn a_full_shard_passes_a_connection_on_to_one_that_has_room() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let addresses = format!("\"127.0.0.1:0\", \"unix:{}\"", path.display());
+    let server = listening(&addresses, "shards: 3\nmemory: { worker_connections: 4 }");
+    // Whichever shards the kernel gives them to, nobody is refused before all of them are full.
+    let mut clients: Vec<Client> = Vec::new();
+    for round in 0..3 {
+        clients.extend((0..12).map(|_| server.connect()));
+        for client in &mut clients {
+            assert_eq!(client.request("GET", "/a", "").body, b"a", "round {round}");
+        }
+        let mut refused = server.connect();
+        assert_eq!(refused.response().status, 503);
+        drop(refused);
+        clients.clear();
+        server.await_no_connections();
+    }
+    let ask = || {
+        let mut stream = UnixStream::connect(&path).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        stream.write_all(b"GET /a HTTP/1.1\r\nHost: test\r\n\r\n").unwrap();
+        let mut start = [0; 15];
+        stream.read_exact(&mut start).unwrap();
+        assert_eq!(start, *b"HTTP/1.1 200 OK");
+        stream
+    };
+    let _all: Vec<UnixStream> = (0..12).map(|_| ask()).collect();
+    assert_eq!(server.metric("webserver_connections_shed_total{reason=\"capacity\"}"), 3);
+}
+
+#[test]
 fn beyond_capacity_a_connection_is_told_and_counted() {
     let server = listening(
         "\"127.0.0.1:0\"",
