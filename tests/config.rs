@@ -312,6 +312,7 @@ fn an_error_of_set_names_the_key() {
         ("root", "[]", "root must be text, not a list"),
         ("", "1", "\"\" is not a dotted key"),
         ("limits..headers", "1", "\"limits..headers\" is not a dotted key"),
+        ("limits\n.headers", "[", "\"limits\\n.headers\" is not a dotted key"),
     ] {
         let error = config.set(key, value).unwrap_err();
         assert_eq!(error.to_string(), told);

@@ -36,7 +36,7 @@ impl<'a> Field<'a> {
     pub(super) fn section(&self) -> Result<Vec<Field<'a>>> {
         match &self.node.value {
             Value::Null => Ok(Vec::new()),
-            Value::Map(entries) => Ok(entries.iter().map(|entry| self.below(entry)).collect()),
+            Value::Map(entries) => entries.iter().map(|entry| self.below(entry)).collect(),
             _ => Err(self.wrong("a mapping of keys to values")),
         }
     }
@@ -194,14 +194,19 @@ impl<'a> Field<'a> {
         }
     }
 
-    fn below(&self, entry: &'a Entry) -> Field<'a> {
+    /// The value of one key. Keys become parts of errors, and those are one line.
+    fn below(&self, entry: &'a Entry) -> Result<Field<'a>> {
+        if entry.key.chars().any(char::is_control) {
+            let what = format!("the key {:?} must not contain control characters", entry.key);
+            return Err(entry.key_mark.error(ErrorKind::Config, what));
+        }
         let dot = if self.path.is_empty() { "" } else { "." };
-        Field {
+        Ok(Field {
             path: format!("{}{dot}{}", self.path, entry.key),
             key: &entry.key,
             key_mark: &entry.key_mark,
             node: &entry.node,
-        }
+        })
     }
 }
 
@@ -268,6 +273,17 @@ mod tests {
         assert!(text("\"a\\0b\"").unwrap_err().contains("control characters"));
         assert!(text("\"\"").unwrap_err().contains("must not be empty"));
         assert!(text("12").unwrap_err().contains("text (put it in quotes), not 12"));
+    }
+
+    #[test]
+    fn keys_are_printable() {
+        let source = Arc::new(Source { file: Some("f".into()), base: "/base".into() });
+        let node = parse("types:\n  \"a\\nb\": 1\n", &source).unwrap();
+        let types = Field::root(&node).section().unwrap().remove(0);
+        assert_eq!(
+            types.section().unwrap_err().to_string(),
+            "f:2:3: the key \"a\\nb\" must not contain control characters"
+        );
     }
 
     #[test]

@@ -107,7 +107,8 @@ impl Config {
     /// # Errors
     /// As [`Config::load_yaml`], with the key instead of a line and column.
     pub fn set(&mut self, key: &str, value: &str) -> Result<()> {
-        if key.is_empty() || key.len() > KEY_BYTES_MAX || key.split('.').any(str::is_empty) {
+        let dotted = key.len() <= KEY_BYTES_MAX && key.split('.').all(|part| !part.is_empty());
+        if !dotted || key.chars().any(char::is_control) {
             return Err(Error::new(ErrorKind::Invalid, format!("{key:?} is not a dotted key")));
         }
         let source = given_source()?;

@@ -245,8 +245,9 @@ fn quote(text: &str) -> String {
                 out.push('\\');
                 out.push(character);
             }
-            // Line and paragraph separators and the byte order mark are not printable in YAML either.
-            '\u{2028}' | '\u{2029}' | '\u{feff}' => {
+            // Line and paragraph separators, the byte order mark and two that are no characters at all are not
+            // printable in YAML either.
+            '\u{2028}' | '\u{2029}' | '\u{feff}' | '\u{fffe}' | '\u{ffff}' => {
                 let _ = write!(out, "\\u{:04x}", u32::from(character));
             }
             _ if character.is_control() => {
@@ -265,7 +266,16 @@ mod tests {
 
     #[test]
     fn quoted_text_reads_back() {
-        for text in ["", "a: b # c", "yes", "\"\\", "ü€𝄞", "a\u{2028}b\u{feff}c", "\t\u{85}\u{7f}"] {
+        for text in [
+            "",
+            "a: b # c",
+            "yes",
+            "\"\\",
+            "ü€𝄞",
+            "a\u{2028}b\u{feff}c",
+            "\u{fffe}\u{ffff}",
+            "\t\u{85}\u{7f}",
+        ] {
             let read: String = serde_saphyr::from_str(&quote(text)).unwrap();
             assert_eq!(read, text);
         }

@@ -161,11 +161,20 @@ impl Spec {
         if first.is_empty() {
             return Some(Spec::Suffix(saturating_decimal(last)?));
         }
-        let first = saturating_decimal(first)?;
-        let last = if last.is_empty() { u64::MAX } else { saturating_decimal(last)? };
-        // RFC 9110 14.1.1: a last position before the first makes the specification invalid.
-        (first <= last).then_some(Spec::From { first, last })
+        let open = last.is_empty();
+        // RFC 9110 14.1.1: a last position before the first makes the specification invalid, however long both are.
+        if !open && significant(last) < significant(first) {
+            return None;
+        }
+        let last = if open { u64::MAX } else { saturating_decimal(last)? };
+        Some(Spec::From { first: saturating_decimal(first)?, last })
     }
+}
+
+/// Digits that matter, after their number: numbers of any length compare as these do.
+fn significant(digits: &[u8]) -> (usize, &[u8]) {
+    let zeros = digits.iter().take_while(|&&digit| digit == b'0').count();
+    (digits.len() - zeros, &digits[zeros..])
 }
 
 /// A number of digits only, `u64::MAX` where it does not fit.
@@ -262,6 +271,7 @@ mod tests {
             b"bytes=-",
             b"bytes=5",
             b"bytes=5-2",
+            b"bytes=99999999999999999999999-88888888888888888888888",
             b"bytes=,",
             b"bytes=0-1,x",
             b"bytes=0-1,5-2",

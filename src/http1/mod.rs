@@ -11,9 +11,6 @@ mod head;
 mod refusal;
 mod target;
 
-#[cfg(test)]
-mod mutation;
-
 pub use body::{BodyDecoder, Piece};
 pub use encode::{Connection, request_line, write_head};
 pub use head::{Decoded, Limits, decode, decode_from};
