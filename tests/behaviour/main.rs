@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
 
 mod bodies;
+mod browser;
 mod clients;
 mod connections;
 mod cors;
@@ -20,6 +21,7 @@ mod lifecycle;
 mod limits;
 mod listing;
 mod mapped;
+mod mirror;
 mod ranges;
 mod refusals;
 mod regressions;
