@@ -34,6 +34,8 @@ pub struct Request<'a> {
 pub struct Client {
     stream: TcpStream,
     received: Vec<u8>,
+    /// The last answer said that the connection ends with it.
+    pub ends: bool,
 }
 
 impl Client {
@@ -47,7 +49,7 @@ impl Client {
         let failed = |error| format!("cannot set up a connection: {error}");
         stream.set_nodelay(true).map_err(failed)?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(failed)?;
-        Ok(Client { stream, received: Vec::new() })
+        Ok(Client { stream, received: Vec::new(), ends: false })
     }
 
     /// Sends one request for `path`.
@@ -55,7 +57,15 @@ impl Client {
     /// # Errors
     /// The server closed the connection.
     pub fn ask(&mut self, path: &str) -> Outcome<()> {
-        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n");
+        self.ask_with(path, "")
+    }
+
+    /// The same with more header fields, each line ended.
+    ///
+    /// # Errors
+    /// The server closed the connection.
+    pub fn ask_with(&mut self, path: &str, fields: &str) -> Outcome<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n");
         self.stream.write_all(request.as_bytes()).map_err(|error| format!("cannot send: {error}"))
     }
 
@@ -75,6 +85,7 @@ impl Client {
         if !head.starts_with("http/1.1 200 ") {
             return Err(format!("answered {:?} instead of 200", head.lines().next().unwrap_or_default()));
         }
+        self.ends = head.contains("\r\nconnection: close\r\n");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:")?.trim().parse().ok());
         length.ok_or_else(|| "an answer without Content-Length".to_owned())
     }
@@ -167,6 +178,10 @@ fn parse_wrk(text: &str) -> Outcome<(u64, f64)> {
     if let Some(line) = complaint {
         return Err(format!("wrk saw failures, so this is no measurement: {}", line.trim()));
     }
+    wrk_figures(text)
+}
+
+fn wrk_figures(text: &str) -> Outcome<(u64, f64)> {
     let line = text.lines().find_map(|line| line.trim().split_once(" requests in "));
     let (requests, rest) = line.ok_or_else(|| format!("wrk printed no figures: {text}"))?;
     let lasted = rest.split(',').next().and_then(seconds);
@@ -174,6 +189,21 @@ fn parse_wrk(text: &str) -> Outcome<(u64, f64)> {
         (Some(requests), Some(lasted)) => Ok((requests, lasted)),
         _ => Err(format!("wrk printed figures that cannot be read: {text}")),
     }
+}
+
+/// Requests that wrk saw answered and that it saw fail, from its report.
+///
+/// # Errors
+/// The report has no such figures.
+pub fn wrk_failures(text: &str) -> Outcome<(u64, u64)> {
+    let (answered, _) = wrk_figures(text)?;
+    let numbers = |line: &str| -> u64 {
+        line.split(|c: char| !c.is_ascii_digit()).filter_map(|number| number.parse::<u64>().ok()).sum()
+    };
+    let count =
+        |start: &str| text.lines().find_map(|line| line.trim().strip_prefix(start)).map_or(0, numbers);
+    // `Socket errors: connect 0, read 3, write 0, timeout 0`, `Non-2xx or 3xx responses: 2`.
+    Ok((answered, count("Socket errors:") + count("Non-2xx or 3xx responses:")))
 }
 
 /// wrk writes `5.01s` or `1.00m`.

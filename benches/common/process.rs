@@ -37,6 +37,11 @@ impl Process {
         Ok(Process { child, log: log.to_owned() })
     }
 
+    /// Its number.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What the program printed so far.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
@@ -161,8 +166,9 @@ fn core_set(core: usize) -> libc::cpu_set_t {
     set
 }
 
-fn signal(pid: u32, number: i32) {
-    // SAFETY: kill touches no memory; the process is our child, or a descendant seen a moment ago.
+/// Sends a signal to a process that was seen a moment ago: a child, or a descendant.
+pub fn signal(pid: u32, number: i32) {
+    // SAFETY: kill touches no memory.
     unsafe { libc::kill(pid as libc::pid_t, number) };
 }
 

@@ -224,7 +224,10 @@ pub fn disk_folder(parent: Option<&Path>) -> Outcome<tempfile::TempDir> {
 }
 
 /// A port that was free a moment ago. A program that takes it meanwhile makes the start fail, and says so.
-fn free_port() -> Outcome<u16> {
+///
+/// # Errors
+/// There is none.
+pub fn free_port() -> Outcome<u16> {
     let port = TcpListener::bind("127.0.0.1:0").and_then(|listener| Ok(listener.local_addr()?.port()));
     port.map_err(|error| format!("no free port: {error}"))
 }
