@@ -9,6 +9,8 @@ pub struct Now {
     pub millis: u64,
     /// Seconds since 1970, for dates that people read.
     pub unix_seconds: u64,
+    /// Milliseconds since that second began, 0 to 999.
+    pub unix_second_millis: u16,
 }
 
 /// The source of [`Now`]: a monotonic clock, and the wall clock beside it.
@@ -25,9 +27,11 @@ impl Clock {
 
     /// Reads both clocks. Two vDSO calls, about 40 ns.
     pub fn now(&self) -> Now {
+        let unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Now {
             millis: saturating_millis(self.start.elapsed()),
-            unix_seconds: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
+            unix_seconds: unix.as_secs(),
+            unix_second_millis: unix.subsec_millis() as u16,
         }
     }
 

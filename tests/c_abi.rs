@@ -355,6 +355,36 @@ mod serving {
     }
 
     #[test]
+    fn opens_its_logs_anew_after_a_rotation() {
+        let (site, logs) = (site("logged"), tempfile::tempdir().unwrap());
+        let path = |name: &str| logs.path().join(name);
+        let lines = |name: &str| fs::read_to_string(path(name)).unwrap().lines().count();
+        let mut host = Host::new();
+        host.configure(0, Some(site.path()));
+        host.ok(&format!("yaml 0 access_log: {{ path: {} }}", path("log").display()));
+        host.ok("start 0 0");
+        let port = host.port(0, "");
+        assert_eq!(get(port, "/").status, 200);
+        wait_until("the line to be written", || lines("log") == 1);
+
+        fs::rename(path("log"), path("log.1")).unwrap();
+        host.ok("reopen 0");
+        assert_eq!(get(port, "/").status, 200);
+        fs::remove_file(path("log")).unwrap();
+        fs::create_dir(path("log")).unwrap();
+        let refused = host.ask("reopen 0");
+        assert_eq!(refused.code, IO, "{}", refused.rest);
+        assert!(refused.rest.contains("/log"), "{}", refused.rest);
+        fs::remove_dir(path("log")).unwrap();
+        host.ok("reopen 0");
+        assert_eq!(get(port, "/").status, 200);
+        host.ok("stop 0 1000");
+        assert_eq!(lines("log.1"), 1);
+        // The second line went to the file that was removed, unless it waited in its shard until the end.
+        assert!((1..=2).contains(&lines("log")));
+    }
+
+    #[test]
     fn fills_as_much_of_the_stats_as_both_sides_know() {
         let mut host = Host::new();
         host.configure(0, None);

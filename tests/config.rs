@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, os::fd::OwnedFd, path::Path, time::Duration};
 
 use webserver::{
     ErrorKind,
-    config::{Action, Address, Config, Host, Level, LogPath, Settings},
+    config::{AccessFormat, Action, Address, Config, Host, Level, LogPath, Settings},
 };
 
 const HOST: Host = Host { cores: 4, nofile_soft: 1 << 16, nofile_hard: 1 << 20, binary: false };
@@ -108,7 +108,7 @@ timeouts: { header: 1s, body: 2m, write: 3h, idle: 4ms, drain: 0s }
 limits: { header_bytes: 16KB, headers: 50, target_bytes: 4KB, body_bytes: 0, requests_per_connection: 1000,
           connections_per_ip: 8, requests_per_ip: 50, requests_per_ip_burst: 90,
           exempt: [127.0.0.1, 10.0.0.0/8, "::1", "2001:db8::/32"] }
-access_log: { path: logs/access.log, format: combined }
+access_log: { path: logs/access.log, format: json, sample: 10 }
 log: { level: debug, format: text, path: "-" }
 "#;
 
@@ -191,7 +191,9 @@ fn every_key_is_taken() {
     );
     let exempt: Vec<String> = limits.exempt.iter().map(ToString::to_string).collect();
     assert_eq!(exempt, ["127.0.0.1", "10.0.0.0/8", "::1", "2001:db8::/32"]);
-    assert_eq!(settings.access_log.unwrap().path, LogPath::File(base.join("logs/access.log")));
+    let log = settings.access_log.unwrap();
+    assert_eq!(log.path, LogPath::File(base.join("logs/access.log")));
+    assert_eq!((log.format, log.sample), (AccessFormat::Json, 10));
 }
 
 #[test]

@@ -114,6 +114,30 @@ pub unsafe extern "C" fn webserver_reload(
     unsafe { error::report(&result, err) }
 }
 
+/// Opens the log files anew by their paths, both or none: call it after a rotation has renamed them. No line
+/// is lost and none is torn. Lines handed over before the call are in the old files when it returns, which may
+/// then be compressed or moved; later ones will be in the new ones. Without log files it does nothing. A log
+/// callback is not concerned.
+///
+/// Any thread, until webserver_stop begins. Blocks while the files are opened, and for at most five seconds
+/// until the lines before are written. Errors: WEBSERVER_E_IO (a file cannot be opened: the text names it,
+/// and the old files stay in use), WEBSERVER_E_TIMEOUT (storage hangs: the new files take over when it does
+/// not any more).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn webserver_reopen_logs(
+    server: *mut webserver_server,
+    err: *mut webserver_error,
+) -> c_int {
+    let result = guard::call(|| {
+        // SAFETY: the caller's server, which is not stopped during the call; other threads may use it too,
+        // so it is shared although the pointer is mutable.
+        let server = unsafe { argument::shared(server, NO_SERVER)? };
+        Ok(server.server.reopen_logs()?)
+    });
+    // SAFETY: `err` is the caller's, NULL or a webserver_error.
+    unsafe { error::report(&result, err) }
+}
+
 /// Begins to drain: no new connection is accepted, requests in progress are answered, idle connections are
 /// closed; one that was answered within the last second has another for a request that may be under way.
 /// webserver_stats_get tells how far it is. There is no way back; webserver_stop is still needed.

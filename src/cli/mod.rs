@@ -43,6 +43,7 @@ check parses and validates FILE and prints the effective configuration.
 
 SIGTERM and SIGINT drain and exit, a second one stops at once. SIGHUP reloads
 the configuration; one that is wrong is reported and the old one stays.
+SIGUSR1 opens the log files anew, for a rotation that has renamed them.
 SIGUSR2 starts the program anew and hands the listening sockets over to it: no
 connection is refused, and this process ends when it has answered its own. When
 the new one does not accept within 30 seconds, this one goes on.

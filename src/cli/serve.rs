@@ -11,7 +11,7 @@ use std::{
 };
 
 use signal_hook::{
-    consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR2},
+    consts::signal::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2},
     iterator::Signals,
 };
 use webserver::{Server, server::Options};
@@ -78,6 +78,7 @@ impl Running<'_> {
         loop {
             match self.next_event() {
                 Some(Event::Signal(SIGHUP)) => self.reload(),
+                Some(Event::Signal(SIGUSR1)) => self.reopen_logs(),
                 Some(Event::Signal(SIGUSR2)) => self.replace(),
                 Some(Event::Signal(_)) => {
                     if let Some(mut successor) = self.successor.take() {
@@ -128,6 +129,13 @@ impl Running<'_> {
         self.supervisor.ready();
     }
 
+    /// The old files stay in use when the new ones cannot be opened.
+    fn reopen_logs(&self) {
+        if let Err(error) = self.server.reopen_logs() {
+            say(format_args!("webserver: logs not reopened: {error}"));
+        }
+    }
+
     /// Starts the process that is to take over, unless there is one.
     fn replace(&mut self) {
         if let Some(successor) = &self.successor {
@@ -170,6 +178,7 @@ impl Running<'_> {
         loop {
             match self.next_event() {
                 Some(Event::Signal(SIGTERM | SIGINT)) => self.server.stop_now(),
+                Some(Event::Signal(SIGUSR1)) => self.reopen_logs(),
                 Some(Event::Stopped(stopped)) => return end(stopped),
                 _ => {}
             }
@@ -187,7 +196,7 @@ fn end(stopped: thread::Result<webserver::Result<()>>) -> Result<(), Failure> {
 /// Signals become events, in a thread that ends with the process.
 fn forward_signals(events: Sender<Event>) -> Result<(), Failure> {
     let failed = |error| Failure::failed(format_args!("cannot wait for signals: {error}"));
-    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR2]).map_err(failed)?;
+    let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2]).map_err(failed)?;
     let forward = move || {
         for signal in signals.forever() {
             if events.send(Event::Signal(signal)).is_err() {

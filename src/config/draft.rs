@@ -10,7 +10,8 @@ use super::{
     network::Network,
     routes::read_routes,
     settings::{
-        AccessLog, BufferPools, Level, Limits, Listener, Log, LogPath, OpenFileCache, Route, Timeouts,
+        AccessFormat, AccessLog, BufferPools, Level, Limits, Listener, Log, LogPath, OpenFileCache, Route,
+        Timeouts,
     },
 };
 use crate::error::{Error, Result};
@@ -38,6 +39,7 @@ const BODY_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 const REQUESTS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 /// Of a listener's or a client's connections, and of a client's requests.
 const CAP: RangeInclusive<u64> = 0..=1_000_000;
+const SAMPLE: RangeInclusive<u64> = 1..=1_000_000;
 /// Most items of `limits.exempt`.
 const EXEMPT_MAX: usize = 256;
 
@@ -357,18 +359,18 @@ fn read_access_log(field: &Field<'_>) -> Result<AccessLog> {
     if let Value::Null = field.node.value {
         return Err(field.wrong("a mapping such as { path: \"-\", format: combined }"));
     }
-    let mut path = LogPath::Standard;
+    const FORMATS: [(&str, AccessFormat); 2] =
+        [("combined", AccessFormat::Combined), ("json", AccessFormat::Json)];
+    let mut log = AccessLog::default();
     for entry in field.section()? {
         match entry.key {
-            "path" => path = read_log_path(&entry)?,
-            "format" => match entry.word(&[("combined", true), ("json", false)])? {
-                true => {}
-                false => return Err(entry.later_value("json")),
-            },
-            _ => return Err(entry.unknown(&["path", "format"], &[])),
+            "path" => log.path = read_log_path(&entry)?,
+            "format" => log.format = entry.word(&FORMATS)?,
+            "sample" => log.sample = entry.count(SAMPLE)?,
+            _ => return Err(entry.unknown(&["path", "format", "sample"], &[])),
         }
     }
-    Ok(AccessLog { path })
+    Ok(log)
 }
 
 fn read_log(field: &Field<'_>, log: &mut Log) -> Result<()> {
@@ -451,10 +453,6 @@ mod tests {
         ] {
             assert_eq!(read(text).unwrap_err(), format!("{told}: not in this version"));
         }
-        assert_eq!(
-            read("access_log: { format: json }").unwrap_err(),
-            "f:1:23: access_log.format json: not in this version"
-        );
     }
 
     #[test]
@@ -490,6 +488,8 @@ mod tests {
                 "limits: { requests_per_ip: 0, requests_per_ip_burst: 0 }",
                 "limits: { requests_per_ip: 1000000, requests_per_ip_burst: 1000000 }",
                 "limits: { exempt: [] }",
+                "access_log: { sample: 1, format: json }",
+                "access_log: { sample: 1000000, format: combined }",
                 "limits: { exempt: 127.0.0.1 }",
                 "listen: [{ address: \"[::1]:1\", connections: 0 }]",
                 "listen: [{ address: \"[::1]:1\", connections: 1000000 }]",
@@ -536,6 +536,9 @@ mod tests {
                 "log: { format: json }",
                 "log: { path: 3 }",
                 "access_log:",
+                "access_log: { sample: 0 }",
+                "access_log: { sample: 1000001 }",
+                "access_log: { format: JSON }",
                 "admin:",
                 "admin: 127.0.0.1:9090",
                 "listen:",
@@ -592,8 +595,10 @@ mod tests {
 
     #[test]
     fn the_access_log_goes_to_standard_output_unless_told() {
-        assert_eq!(read("access_log: {}").unwrap().access_log, Some(AccessLog { path: LogPath::Standard }));
-        let file = read("access_log: { path: a.log, format: combined }").unwrap().access_log;
-        assert_eq!(file, Some(AccessLog { path: LogPath::File("/base/a.log".into()) }));
+        assert_eq!(read("access_log: {}").unwrap().access_log, Some(AccessLog::default()));
+        assert_eq!(AccessLog::default().path, LogPath::Standard);
+        let file = read("access_log: { path: a.log, format: json, sample: 7 }").unwrap().access_log;
+        let path = LogPath::File("/base/a.log".into());
+        assert_eq!(file, Some(AccessLog { path, format: AccessFormat::Json, sample: 7 }));
     }
 }

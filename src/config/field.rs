@@ -181,12 +181,6 @@ impl<'a> Field<'a> {
         self.key_mark.error(ErrorKind::Unsupported, format!("{}: not in this version", self.path))
     }
 
-    /// The value is a word for something that this version does not do.
-    pub(super) fn later_value(&self, word: &str) -> Error {
-        let what = format!("{} {word}: not in this version", self.path);
-        self.node.mark.error(ErrorKind::Unsupported, what)
-    }
-
     fn whole(&self) -> Option<u64> {
         match self.node.value {
             Value::Int(value) => u64::try_from(value).ok(),

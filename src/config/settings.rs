@@ -318,11 +318,31 @@ impl Default for Limits {
     }
 }
 
-/// The access log, in combined format.
+/// The access log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AccessLog {
     /// Where the lines go.
     pub path: LogPath,
+    /// What they look like.
+    pub format: AccessFormat,
+    /// One in so many requests with a status below 400 is logged, each of the others. At least 1.
+    pub sample: u32,
+}
+
+/// What a line of the access log looks like.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AccessFormat {
+    /// That of Apache and nginx.
+    Combined,
+    /// One object a line.
+    Json,
+}
+
+impl Default for AccessLog {
+    /// Every request in combined format, to standard output.
+    fn default() -> Self {
+        AccessLog { path: LogPath::Standard, format: AccessFormat::Combined, sample: 1 }
+    }
 }
 
 /// Where log lines go.

@@ -6,7 +6,7 @@
 use std::fmt::{Display, Write};
 
 use super::{
-    settings::{Action, Address, Cors, Files, Level, Listener, LogPath, Route, Settings},
+    settings::{AccessFormat, Action, Address, Cors, Files, Level, Listener, LogPath, Route, Settings},
     units::{show_size, show_time},
 };
 
@@ -60,7 +60,12 @@ impl Settings {
         let exempt: Vec<String> = limits.exempt.iter().map(|network| quote(&network.to_string())).collect();
         writeln!(out, "  exempt: [{}]", exempt.join(", "))?;
         if let Some(log) = &self.access_log {
-            writeln!(out, "access_log:\n  path: {}\n  format: combined", log_path(&log.path))?;
+            let format = match log.format {
+                AccessFormat::Combined => "combined",
+                AccessFormat::Json => "json",
+            };
+            let path = log_path(&log.path);
+            writeln!(out, "access_log:\n  path: {path}\n  format: {format}\n  sample: {}", log.sample)?;
         }
         writeln!(out, "log:\n  level: {}\n  format: text", level(self.log.level))?;
         if let Some(path) = &self.log.path {

@@ -36,6 +36,17 @@ pub enum Version {
     Http11,
 }
 
+impl Version {
+    /// As a request line has it.
+    #[inline]
+    pub fn text(self) -> &'static str {
+        match self {
+            Version::Http10 => "HTTP/1.0",
+            Version::Http11 => "HTTP/1.1",
+        }
+    }
+}
+
 impl Method {
     /// The method with this name; [`Method::Other`] for a name that has no variant.
     #[inline]

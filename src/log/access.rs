@@ -1,28 +1,27 @@
-//! The access log's lines, in the combined format, collected by a shard until there are enough to hand over.
+//! The access log's lines, collected by a shard until there are enough to hand over.
 
-use std::{
-    io::Write,
-    net::{IpAddr, Ipv4Addr},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use super::{
-    date,
+    combined::{self, Combined},
+    json::{self, Json},
     queue::{BATCHES_MAX, BatchQueue},
 };
-use crate::metrics::ShardMetrics;
+use crate::{
+    clock::Now,
+    config::{self, AccessFormat},
+    metrics::ShardMetrics,
+    sys::socket::Peer,
+};
 
 /// Bytes of a batch.
 const BATCH_BYTES: usize = 64 << 10;
-/// Bytes that one field of a peer's making may take, escapes included. A longer one is cut and ends in `...`.
-const FIELD_BYTES_MAX: usize = 8 << 10;
-const CUT: &[u8] = b"...";
-/// All of a line but those three fields: an IPv6 address (45), the date (28), a status (5), a length (20) and
-/// the 17 bytes between them.
-const FIXED_BYTES_MAX: usize = 45 + date::COMBINED_BYTES + 5 + 20 + 17;
 
-const _: () =
-    assert!(FIXED_BYTES_MAX + 3 * (FIELD_BYTES_MAX + CUT.len()) <= BATCH_BYTES, "a batch takes any line");
+const _: () = assert!(combined::LINE_BYTES_MAX <= BATCH_BYTES, "a batch takes any line");
+const _: () = assert!(json::LINE_BYTES_MAX <= BATCH_BYTES, "a batch takes any line");
+
+/// The least status that is logged always, however few of the others are.
+const ERROR_STATUS_MIN: u16 = 400;
 
 /// One shard's part of the access log.
 ///
@@ -35,48 +34,90 @@ pub struct AccessLog {
     batch: Vec<u8>,
     batches_made: usize,
     queue: BatchQueue,
+    /// The output that the lines of this batch are for.
+    output: u32,
     metrics: Arc<ShardMetrics>,
-    date_seconds: u64,
-    date: [u8; date::COMBINED_BYTES],
+    format: Format,
+    /// Of this many requests without an error one is logged.
+    sample: u32,
+    /// How many of them are left out before the next.
+    skipping: u32,
+}
+
+#[derive(Debug)]
+enum Format {
+    Combined(Combined),
+    Json(Json),
+}
+
+impl Format {
+    fn new(format: AccessFormat) -> Self {
+        match format {
+            AccessFormat::Combined => Format::Combined(Combined::default()),
+            AccessFormat::Json => Format::Json(Json::default()),
+        }
+    }
 }
 
 impl AccessLog {
-    pub(super) fn new(queue: BatchQueue, metrics: Arc<ShardMetrics>) -> Self {
+    pub(super) fn new(
+        config: &config::AccessLog,
+        queue: BatchQueue,
+        output: u32,
+        metrics: Arc<ShardMetrics>,
+    ) -> Self {
         AccessLog {
             batch: Vec::new(),
             batches_made: 0,
             queue,
+            output,
             metrics,
-            date_seconds: 0,
-            date: date::combined(0),
+            format: Format::new(config.format),
+            sample: config.sample,
+            skipping: 0,
         }
+    }
+
+    /// Writes as `config` says from now on, to another output perhaps; what was collected goes where it belongs.
+    pub(super) fn change(&mut self, config: &config::AccessLog, output: u32) {
+        self.flush();
+        self.output = output;
+        self.format = Format::new(config.format);
+        self.sample = config.sample;
+        self.skipping = 0;
+    }
+
+    /// Whether a request that is answered with `status` is logged: each one with an error, of the others one in so
+    /// many. Asked once for each request.
+    #[inline]
+    pub fn takes(&mut self, status: u16) -> bool {
+        if self.sample <= 1 || status >= ERROR_STATUS_MIN {
+            return true;
+        }
+        let is_taken = self.skipping == 0;
+        self.skipping = if is_taken { self.sample - 1 } else { self.skipping - 1 };
+        is_taken
+    }
+
+    /// Whether lines tell how long a request took: then it must be measured.
+    pub fn tells_duration(&self) -> bool {
+        matches!(self.format, Format::Json(_))
     }
 
     /// Appends the line of one answered request. Hands the batch over when the line does not fit.
     pub fn record(&mut self, entry: &Entry<'_>) {
-        if !self.make_room(entry.line_bytes_max()) {
+        let bytes_max = match &self.format {
+            Format::Combined(_) => Combined::line_bytes_max(entry),
+            Format::Json(_) => Json::line_bytes_max(entry),
+        };
+        if !self.make_room(bytes_max) {
             self.metrics.access_log_dropped.increment();
             return;
         }
-        if self.date_seconds != entry.unix_seconds {
-            self.date_seconds = entry.unix_seconds;
-            self.date = date::combined(entry.unix_seconds);
+        match &mut self.format {
+            Format::Combined(format) => format.push(&mut self.batch, entry),
+            Format::Json(format) => format.push(&mut self.batch, entry),
         }
-        let line = &mut self.batch;
-        push_peer(line, entry.peer);
-        line.extend_from_slice(b" - - ");
-        line.extend_from_slice(&self.date);
-        line.extend_from_slice(b" \"");
-        push_field(line, Some(entry.request_line));
-        line.extend_from_slice(b"\" ");
-        push_decimal(line, u64::from(entry.status));
-        line.push(b' ');
-        push_decimal(line, entry.body_bytes_sent);
-        line.extend_from_slice(b" \"");
-        push_field(line, entry.referer);
-        line.extend_from_slice(b"\" \"");
-        push_field(line, entry.user_agent);
-        line.extend_from_slice(b"\"\n");
     }
 
     /// Whether lines wait for the next flush.
@@ -90,7 +131,7 @@ impl AccessLog {
         if self.batch.is_empty() {
             return;
         }
-        if let Err(lines) = self.queue.send(std::mem::take(&mut self.batch)) {
+        if let Err(lines) = self.queue.send(std::mem::take(&mut self.batch), self.output) {
             self.batch = lines;
         }
     }
@@ -128,99 +169,42 @@ impl Drop for AccessLog {
 /// What is logged of one request.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry<'a> {
-    /// Who asked.
+    /// Who asked. IPv4 in IPv6 is written as IPv4; a unix socket as `unix:`, or not at all in JSON.
     pub peer: Peer,
-    /// When the response was complete, in Unix time.
-    pub unix_seconds: u64,
+    /// When the response was complete.
+    pub now: Now,
     /// The request line as received, without its line end; may be empty or malformed in a refused request.
     pub request_line: &'a [u8],
+    /// Its parts; `None` for a refused request.
+    pub request: Option<RequestParts<'a>>,
     /// Status code sent.
     pub status: u16,
     /// Bytes of content sent, without the head.
     pub body_bytes_sent: u64,
+    /// From the request's head to the response; of use only if [`AccessLog::tells_duration`].
+    pub duration_nanos: u64,
     /// The `Referer` field.
     pub referer: Option<&'a [u8]>,
     /// The `User-Agent` field.
     pub user_agent: Option<&'a [u8]>,
 }
 
-impl Entry<'_> {
-    /// An upper bound of the line's length, by counting every byte as escaped.
-    fn line_bytes_max(&self) -> usize {
-        let field = |bytes: &[u8]| bytes.len().saturating_mul(4).clamp(1, FIELD_BYTES_MAX) + CUT.len();
-        FIXED_BYTES_MAX
-            + field(self.request_line)
-            + field(self.referer.unwrap_or_default())
-            + field(self.user_agent.unwrap_or_default())
-    }
-}
-
-/// The other end of a connection, as far as a log names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Peer {
-    /// An address; an IPv4 address mapped into IPv6 is written as IPv4.
-    Ip(IpAddr),
-    /// A unix socket; written `unix:`.
-    Unix,
+/// A request line that was understood, and the host it is for.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestParts<'a> {
+    /// The method as sent.
+    pub method: &'a [u8],
+    /// The target as sent.
+    pub target: &'a [u8],
+    /// `HTTP/1.1` and its kind.
+    pub protocol: &'static str,
+    /// Host and optional port.
+    pub host: Option<&'a [u8]>,
 }
 
 /// Number of lines in `bytes`.
 pub(super) fn count_lines(bytes: &[u8]) -> u64 {
     bytes.iter().filter(|byte| **byte == b'\n').count() as u64
-}
-
-fn push_peer(line: &mut Vec<u8>, peer: Peer) {
-    match peer {
-        Peer::Unix => line.extend_from_slice(b"unix:"),
-        Peer::Ip(address) => match address.to_canonical() {
-            IpAddr::V4(address) => push_ipv4(line, address),
-            // Formatting an address into a Vec with room neither fails nor allocates.
-            IpAddr::V6(address) => write!(line, "{address}").unwrap_or_default(),
-        },
-    }
-}
-
-fn push_ipv4(line: &mut Vec<u8>, address: Ipv4Addr) {
-    let [first, rest @ ..] = address.octets();
-    push_decimal(line, u64::from(first));
-    for octet in rest {
-        line.push(b'.');
-        push_decimal(line, u64::from(octet));
-    }
-}
-
-fn push_decimal(line: &mut Vec<u8>, value: u64) {
-    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-}
-
-/// A field between quotes: `-` when it is absent or empty, with `"`, `\`, controls and everything outside ASCII
-/// as `\xHH`, so that a peer can neither end the field nor the line, nor speak to a terminal.
-fn push_field(line: &mut Vec<u8>, field: Option<&[u8]>) {
-    let Some(mut rest) = field.filter(|bytes| !bytes.is_empty()) else {
-        line.push(b'-');
-        return;
-    };
-    let mut room = FIELD_BYTES_MAX;
-    while !rest.is_empty() {
-        let plain = rest.iter().take(room).take_while(|byte| is_plain(**byte)).count();
-        line.extend_from_slice(&rest[..plain]);
-        rest = &rest[plain..];
-        room -= plain;
-        let Some((byte, tail)) = rest.split_first() else { return };
-        if room < 4 {
-            line.extend_from_slice(CUT);
-            return;
-        }
-        const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-        let (high, low) = (DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]);
-        line.extend_from_slice(&[b'\\', b'x', high, low]);
-        rest = tail;
-        room -= 4;
-    }
-}
-
-fn is_plain(byte: u8) -> bool {
-    (0x20..0x7f).contains(&byte) && byte != b'"' && byte != b'\\'
 }
 
 #[cfg(test)]

@@ -3,6 +3,9 @@
 /// Bytes of [`combined`].
 pub(super) const COMBINED_BYTES: usize = 28;
 
+/// Bytes of [`rfc3339_seconds`].
+pub(super) const RFC3339_SECONDS_BYTES: usize = 19;
+
 /// Last second of the year 9999; later ones are written as this.
 const UNIX_SECONDS_MAX: u64 = 253_402_300_799;
 
@@ -24,8 +27,21 @@ pub(super) fn combined(unix_seconds: u64) -> [u8; COMBINED_BYTES] {
 
 /// `2026-11-23T12:00:00Z` (RFC 3339).
 pub(crate) fn rfc3339(unix_seconds: u64) -> String {
-    let Date { year, month, day, hour, minute, second } = Date::of(unix_seconds);
-    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    let seconds = rfc3339_seconds(unix_seconds);
+    format!("{}Z", String::from_utf8_lossy(&seconds))
+}
+
+/// `2026-11-23T12:00:00` (RFC 3339): a fraction may follow, and `Z` must.
+pub(super) fn rfc3339_seconds(unix_seconds: u64) -> [u8; RFC3339_SECONDS_BYTES] {
+    let date = Date::of(unix_seconds);
+    let mut text = *b"0000-00-00T00:00:00";
+    put_decimal(&mut text[0..4], date.year);
+    put_decimal(&mut text[5..7], date.month);
+    put_decimal(&mut text[8..10], date.day);
+    put_decimal(&mut text[11..13], date.hour);
+    put_decimal(&mut text[14..16], date.minute);
+    put_decimal(&mut text[17..19], date.second);
+    text
 }
 
 /// A moment in the Gregorian calendar; month and day count from 1.
@@ -81,16 +97,16 @@ mod tests {
     #[test]
     fn writes_known_moments() {
         for (seconds, text, stamp) in [
-            (0, "[01/Jan/1970:00:00:00 +0000]", "1970-01-01T00:00:00Z"),
-            (951_782_399, "[28/Feb/2000:23:59:59 +0000]", "2000-02-28T23:59:59Z"),
-            (951_782_400, "[29/Feb/2000:00:00:00 +0000]", "2000-02-29T00:00:00Z"),
-            (1_795_435_200, "[23/Nov/2026:12:00:00 +0000]", "2026-11-23T12:00:00Z"),
-            (4_107_542_400, "[01/Mar/2100:00:00:00 +0000]", "2100-03-01T00:00:00Z"),
-            (UNIX_SECONDS_MAX, "[31/Dec/9999:23:59:59 +0000]", "9999-12-31T23:59:59Z"),
-            (u64::MAX, "[31/Dec/9999:23:59:59 +0000]", "9999-12-31T23:59:59Z"),
+            (0, "[01/Jan/1970:00:00:00 +0000]", "1970-01-01T00:00:00"),
+            (951_782_399, "[28/Feb/2000:23:59:59 +0000]", "2000-02-28T23:59:59"),
+            (951_782_400, "[29/Feb/2000:00:00:00 +0000]", "2000-02-29T00:00:00"),
+            (1_795_435_200, "[23/Nov/2026:12:00:00 +0000]", "2026-11-23T12:00:00"),
+            (4_107_542_400, "[01/Mar/2100:00:00:00 +0000]", "2100-03-01T00:00:00"),
+            (UNIX_SECONDS_MAX, "[31/Dec/9999:23:59:59 +0000]", "9999-12-31T23:59:59"),
+            (u64::MAX, "[31/Dec/9999:23:59:59 +0000]", "9999-12-31T23:59:59"),
         ] {
             assert_eq!(std::str::from_utf8(&combined(seconds)).unwrap(), text);
-            assert_eq!(rfc3339(seconds), stamp);
+            assert_eq!(std::str::from_utf8(&rfc3339_seconds(seconds)).unwrap(), stamp);
         }
     }
 

@@ -5,7 +5,10 @@
 
 use std::{
     fmt::{self, Debug, Write},
-    sync::Arc,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU8, Ordering::Relaxed},
+    },
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -27,67 +30,99 @@ const CUT: &str = "...";
 /// A host's log function: severity, target (a module path), message. Called on any of our threads, several at once.
 pub type Callback = Arc<dyn Fn(Level, &str, &str) + Send + Sync>;
 
-/// Where diagnostic events go: to a log file, to the host, to both, or nowhere.
-#[derive(Clone, Default)]
+/// Where diagnostic events go: to a log file, to the host, to both, or nowhere. One for a server's whole life; what
+/// may change is changed in place.
 pub struct Sink {
-    /// The writer's queue; its lines read `2026-11-23T12:00:00Z INFO target: message key=value`.
-    pub queue: Option<DiagnosticQueue>,
+    /// Least severe level that is wanted, as a number.
+    level: AtomicU8,
+    /// Whether there is a file to write to. Its lines read `2026-11-23T12:00:00Z INFO target: message key=value`.
+    has_file: AtomicBool,
+    /// The way to it, from the first time on that there is one.
+    queue: OnceLock<DiagnosticQueue>,
     /// The host's function.
-    pub callback: Option<Callback>,
+    callback: Option<Callback>,
+}
+
+impl Sink {
+    /// To `callback` alone, if there is one.
+    pub fn new(level: Level, callback: Option<Callback>) -> Self {
+        Sink {
+            level: AtomicU8::new(level as u8),
+            has_file: AtomicBool::new(false),
+            queue: OnceLock::new(),
+            callback,
+        }
+    }
+
+    /// The way to a file. The first one stays.
+    pub(super) fn connect(&self, queue: DiagnosticQueue) {
+        // A second one would be the same.
+        let _ = self.queue.set(queue);
+    }
+
+    /// Another level, and a file or none, from now on in every thread.
+    pub(super) fn change(&self, level: Level, has_file: bool) {
+        let level_before = self.level.swap(level as u8, Relaxed);
+        let had_file = self.has_file.swap(has_file, Relaxed);
+        if (level_before, had_file) != (level as u8, has_file) {
+            // What each place in the code was told about its events is asked anew.
+            tracing::callsite::rebuild_interest_cache();
+        }
+    }
+
+    /// 0 when nobody listens.
+    fn level_max(&self) -> u8 {
+        let is_heard = self.callback.is_some() || self.has_file.load(Relaxed);
+        if is_heard { self.level.load(Relaxed) } else { 0 }
+    }
+
+    fn wants(&self, metadata: &Metadata<'_>) -> bool {
+        let target = metadata.target();
+        let is_executor = target == "glommio" || target.starts_with("glommio::");
+        let level_max = self.level_max();
+        let level_max = if is_executor { level_max.min(Level::Warn as u8) } else { level_max };
+        metadata.is_event() && level_of(metadata) as u8 <= level_max
+    }
 }
 
 impl Debug for Sink {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sink")
-            .field("queue", &self.queue.is_some())
+            .field("level", &self.level)
+            .field("has_file", &self.has_file)
             .field("callback", &self.callback.is_some())
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 
-/// The dispatch for our threads: events down to `level`, of the executor's own only warnings and errors.
+/// The dispatch for our threads: events down to the sink's level, of the executor's own only warnings and errors.
 /// Make it once, and set a clone in each thread with `tracing::dispatcher::set_default`.
-///
-/// With an empty sink it is the one that does nothing.
-pub fn dispatch(level: Level, sink: &Sink) -> Dispatch {
-    if sink.queue.is_none() && sink.callback.is_none() {
-        return Dispatch::none();
-    }
-    Dispatch::new(Diagnostics { level, sink: sink.clone() })
+pub fn dispatch(sink: &Arc<Sink>) -> Dispatch {
+    Dispatch::new(Diagnostics(Arc::clone(sink)))
 }
 
 /// The subscriber behind [`dispatch`].
-struct Diagnostics {
-    level: Level,
-    sink: Sink,
-}
-
-impl Diagnostics {
-    fn wants(&self, metadata: &Metadata<'_>) -> bool {
-        let target = metadata.target();
-        let is_executor = target == "glommio" || target.starts_with("glommio::");
-        let level_max = if is_executor { self.level.min(Level::Warn) } else { self.level };
-        metadata.is_event() && level_of(metadata) <= level_max
-    }
-}
+struct Diagnostics(Arc<Sink>);
 
 impl Subscriber for Diagnostics {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
-        if self.wants(metadata) { Interest::always() } else { Interest::never() }
+        if self.0.wants(metadata) { Interest::always() } else { Interest::never() }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        self.wants(metadata)
+        self.0.wants(metadata)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(match self.level {
-            Level::Error => LevelFilter::ERROR,
-            Level::Warn => LevelFilter::WARN,
-            Level::Info => LevelFilter::INFO,
-            Level::Debug => LevelFilter::DEBUG,
-            Level::Trace => LevelFilter::TRACE,
-        })
+        const FILTERS: [LevelFilter; 6] = [
+            LevelFilter::OFF,
+            LevelFilter::ERROR,
+            LevelFilter::WARN,
+            LevelFilter::INFO,
+            LevelFilter::DEBUG,
+            LevelFilter::TRACE,
+        ];
+        FILTERS.get(usize::from(self.0.level_max())).copied()
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -101,17 +136,20 @@ impl Subscriber for Diagnostics {
 
     fn event(&self, event: &Event<'_>) {
         let metadata = event.metadata();
+        let sink = &self.0;
         // Another dispatch may have made a callsite interesting that is not so here.
-        if !self.wants(metadata) {
+        if !sink.wants(metadata) {
             return;
         }
         let (level, target) = (level_of(metadata), metadata.target());
         let mut message = Message::default();
         event.record(&mut message);
-        if let Some(callback) = &self.sink.callback {
+        if let Some(callback) = &sink.callback {
             callback(level, target, &message.text);
         }
-        if let Some(queue) = &self.sink.queue {
+        if sink.has_file.load(Relaxed)
+            && let Some(queue) = sink.queue.get()
+        {
             let unix_seconds =
                 SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
             let stamp = date::rfc3339(unix_seconds);

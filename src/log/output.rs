@@ -78,6 +78,12 @@ impl Output {
         }
     }
 
+    /// Nothing more is written: a line that was cut is ended, if that can be done without waiting.
+    pub(super) fn finish(&mut self) {
+        // It failed before, and was reported.
+        let _ = self.mend(&|| false);
+    }
+
     /// Ends the line that an earlier failure cut, so that the next one stands alone.
     fn mend(&mut self, may_wait: &dyn Fn() -> bool) -> io::Result<()> {
         if self.is_torn {
@@ -142,8 +148,8 @@ mod tests {
         let callback: crate::log::Callback = std::sync::Arc::new(move |_, _, message: &str| {
             seen.lock().unwrap().push(message.to_owned());
         });
-        let sink = Sink { queue: None, callback: Some(callback) };
-        tracing::dispatcher::with_default(&crate::log::dispatch(Level::Info, &sink), work);
+        let sink = std::sync::Arc::new(Sink::new(Level::Info, Some(callback)));
+        tracing::dispatcher::with_default(&crate::log::dispatch(&sink), work);
         let reported = messages.lock().unwrap();
         reported.clone()
     }

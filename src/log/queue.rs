@@ -6,12 +6,16 @@ use std::sync::{
     mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
 };
 
+use super::output::Output;
 use crate::metrics::LogMetrics;
 
 /// Batches of one shard, the one being filled included.
 pub(super) const BATCHES_MAX: usize = 8;
 /// Diagnostic lines on their way.
 pub(super) const DIAGNOSTICS_MAX: usize = 256;
+
+/// Changes on their way.
+pub(super) const CHANGES_MAX: usize = 8;
 
 /// One thing for the writer to do, in order.
 #[derive(Debug)]
@@ -20,14 +24,30 @@ pub(super) enum Job {
     Access(Batch),
     /// One line for the diagnostic log.
     Diagnostic(String),
+    /// Other files from here on.
+    Change(Box<Change>),
     /// Nothing: wakes the writer, which was told to stop.
     Stop,
 }
 
-/// A shard's lines, and where the emptied memory goes afterwards.
+/// What becomes of the outputs, in this order: everything that was sent before goes to the old ones.
+#[derive(Debug, Default)]
+pub(super) struct Change {
+    /// Another output for access lines, or another file for one that there is: its number and what it writes to.
+    pub(super) open: Option<(u32, Output)>,
+    /// An output for access lines that nobody sends to any more.
+    pub(super) close: Option<u32>,
+    /// What the diagnostic log writes to, if that changes.
+    pub(super) diagnostic: Option<Option<Output>>,
+    /// Dropped when it is done.
+    pub(super) done: Option<SyncSender<()>>,
+}
+
+/// A shard's lines, the output they are for, and where the emptied memory goes afterwards.
 #[derive(Debug)]
 pub(super) struct Batch {
     pub(super) lines: Vec<u8>,
+    pub(super) output: u32,
     home: SyncSender<Vec<u8>>,
 }
 
@@ -55,8 +75,8 @@ impl BatchQueue {
     }
 
     /// Hands `lines` over, or gives them back: the queue is full or the writer is gone.
-    pub(super) fn send(&self, lines: Vec<u8>) -> Result<(), Vec<u8>> {
-        let job = Job::Access(Batch { lines, home: self.home.clone() });
+    pub(super) fn send(&self, lines: Vec<u8>, output: u32) -> Result<(), Vec<u8>> {
+        let job = Job::Access(Batch { lines, output, home: self.home.clone() });
         match self.jobs.try_send(job) {
             Err(TrySendError::Full(Job::Access(batch)) | TrySendError::Disconnected(Job::Access(batch))) => {
                 Err(batch.lines)
@@ -113,7 +133,7 @@ pub(super) fn channel(shards: usize) -> (SyncSender<Job>, Receiver<Job>) {
     sync_channel(jobs_max(shards))
 }
 
-/// Places in that queue: one for each batch, for each diagnostic line, and for the order to stop.
+/// Places in that queue: one for each batch, for each diagnostic line, for each change, and for the order to stop.
 pub(super) fn jobs_max(shards: usize) -> usize {
-    shards.saturating_mul(BATCHES_MAX).saturating_add(DIAGNOSTICS_MAX + 1)
+    shards.saturating_mul(BATCHES_MAX).saturating_add(DIAGNOSTICS_MAX + CHANGES_MAX + 1)
 }

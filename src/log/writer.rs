@@ -1,30 +1,33 @@
-//! The one thread that writes logs, so that no shard waits for a disk, a pipe or a terminal.
+//! Both logs of a server: which files they go to, and how that changes while it runs.
+//!
+//! A change is made in two steps. What can fail, opening files above all, comes first ([`Writer::prepare`]) and changes
+//! nothing; what comes then cannot. An access line is written where its shard meant it to: each batch names its output,
+//! and an output is closed when the last shard has turned to another.
+
+mod thread;
 
 use std::{
     sync::{
         Arc, OnceLock,
-        mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel},
+        atomic::{AtomicU32, Ordering::Relaxed},
+        mpsc::SyncSender,
     },
-    thread::JoinHandle,
     time::{Duration, Instant},
 };
 
 use super::{
-    AccessLog, Callback, DiagnosticQueue, Sink, dispatch,
+    AccessLog, Callback, Sink, dispatch,
     output::Output,
-    queue::{self, BatchQueue, Job},
+    queue::{BatchQueue, Change, Job},
 };
 use crate::{
     Error, ErrorKind, Result,
-    config::{Level, LogPath},
+    config::{self, Level, LogPath},
     metrics::{LogMetrics, ShardMetrics},
-    sys,
 };
+use thread::Thread;
 
-/// Name of the thread.
-const THREAD_NAME: &str = "webserver-log";
-
-/// What a [`Writer`] is started with.
+/// What is logged and where.
 #[derive(Clone)]
 pub struct Plan {
     /// Where the access log goes, if anywhere.
@@ -33,106 +36,178 @@ pub struct Plan {
     pub diagnostic: Option<LogPath>,
     /// Least severe level of the diagnostic log.
     pub level: Level,
-    /// The host's log function, which receives the same events.
+    /// The host's log function, which receives the same events. Cannot change.
     pub callback: Option<Callback>,
-    /// Number of shards that will write an access log.
+    /// Number of shards that will write an access log. Cannot change.
     pub shards: usize,
-    /// Where failures and drops are counted.
+    /// Where failures and drops are counted. Cannot change.
     pub metrics: Arc<LogMetrics>,
 }
 
 /// Both logs of a server. Dropped without [`Writer::stop`] its thread writes what is queued, without waiting for
 /// the reader of a full pipe, and ends by itself.
-#[derive(Debug)]
 pub struct Writer {
-    sink: Sink,
-    level: Level,
+    sink: Arc<Sink>,
+    lines: Lines,
+    /// As it is in force.
+    plan: Plan,
     thread: Option<Thread>,
-    logs_access: bool,
+    /// The number of the next output for access lines.
+    output_next: u32,
+    /// Outputs that shards may still send to, although there is another for what comes.
+    outputs_before: Vec<u32>,
 }
 
-#[derive(Debug)]
-struct Thread {
-    jobs: SyncSender<Job>,
-    handle: JoinHandle<()>,
-    /// Disconnected when the thread ends.
-    ended: Receiver<()>,
-    /// Set once, to stop: the thread ends when it has written what is queued, and waits for no pipe past this.
-    give_up: Arc<OnceLock<Instant>>,
+/// Where shards get their access log from.
+#[derive(Clone, Debug, Default)]
+pub struct Lines(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    /// The way to the thread, from the first time on that there is one.
+    jobs: OnceLock<SyncSender<Job>>,
+    /// The output for access lines that are yet to be written.
+    output: AtomicU32,
 }
 
-impl Thread {
-    fn begin_to_stop(&self, give_up: Instant) {
-        // Set already means told already.
-        let _ = self.give_up.set(give_up);
-        // Wakes a thread with nothing to do. One whose queue is full looks at `give_up` after its next job.
-        let _ = self.jobs.try_send(Job::Stop);
-        self.handle.thread().unpark();
+/// A change whose files are open. Dropped instead of committed it leaves everything as it was.
+pub struct Prepared {
+    plan: Plan,
+    change: Change,
+}
+
+impl Lines {
+    /// A shard's access log; `None` when none is configured.
+    pub fn access_log(
+        &self,
+        config: Option<&config::AccessLog>,
+        metrics: Arc<ShardMetrics>,
+    ) -> Option<AccessLog> {
+        let (config, jobs) = (config?, self.0.jobs.get()?);
+        Some(AccessLog::new(config, BatchQueue::new(jobs.clone()), self.0.output.load(Relaxed), metrics))
+    }
+
+    /// A shard's access log under another configuration: what was recorded goes where it would have gone.
+    pub fn change(
+        &self,
+        log: Option<AccessLog>,
+        config: Option<&config::AccessLog>,
+        metrics: &Arc<ShardMetrics>,
+    ) -> Option<AccessLog> {
+        match (log, config) {
+            (Some(mut log), Some(config)) => {
+                log.change(config, self.0.output.load(Relaxed));
+                Some(log)
+            }
+            (_, config) => self.access_log(config, Arc::clone(metrics)),
+        }
     }
 }
 
 impl Writer {
-    /// Opens the files and starts the thread; no thread when no file is asked for.
+    /// Opens the files and starts the thread; no thread as long as no file is asked for.
     ///
     /// Errors: a file that cannot be opened, with its path; a thread that cannot be started.
     pub fn start(plan: &Plan) -> Result<Writer> {
-        let access = plan.access.as_ref().map(Output::access).transpose()?;
-        let diagnostic = plan.diagnostic.as_ref().map(Output::diagnostic).transpose()?;
-        Writer::launch(plan, access, diagnostic)
-    }
-
-    fn launch(plan: &Plan, access: Option<Output>, diagnostic: Option<Output>) -> Result<Writer> {
         let mut writer = Writer {
-            sink: Sink { queue: None, callback: plan.callback.clone() },
-            level: plan.level,
+            sink: Arc::new(Sink::new(plan.level, plan.callback.clone())),
+            lines: Lines::default(),
+            plan: Plan { access: None, diagnostic: None, ..plan.clone() },
             thread: None,
-            logs_access: access.is_some(),
+            output_next: 0,
+            outputs_before: Vec::new(),
         };
-        if access.is_none() && diagnostic.is_none() {
-            return Ok(writer);
-        }
-        let (jobs, received) = queue::channel(plan.shards);
-        let jobs_max = queue::jobs_max(plan.shards);
-        let queue = DiagnosticQueue::new(jobs.clone(), Arc::clone(&plan.metrics));
-        writer.sink.queue = diagnostic.is_some().then(|| queue.clone());
-        let give_up = Arc::new(OnceLock::new());
-        let (end, ended) = sync_channel(0);
-        let mut worker = Worker {
-            access,
-            diagnostic,
-            queue,
-            metrics: Arc::clone(&plan.metrics),
-            give_up: Arc::clone(&give_up),
-            jobs_max,
-        };
-        let dispatch = writer.dispatch();
-        let work = move || {
-            let _default = tracing::dispatcher::set_default(&dispatch);
-            worker.run(&received);
-            // The files are closed before anybody is told.
-            drop(worker);
-            drop(end);
-        };
-        let handle = sys::thread::spawn(THREAD_NAME, work)
-            .map_err(|error| Error::io(format_args!("cannot start thread {THREAD_NAME}"), &error))?;
-        writer.thread = Some(Thread { jobs, handle, ended, give_up });
+        let prepared = writer.prepare(plan)?;
+        writer.commit(prepared);
         Ok(writer)
-    }
-
-    /// Where diagnostic events go.
-    pub fn sink(&self) -> &Sink {
-        &self.sink
     }
 
     /// The dispatch to set in each of our threads.
     pub fn dispatch(&self) -> tracing::Dispatch {
-        dispatch(self.level, &self.sink)
+        dispatch(&self.sink)
     }
 
-    /// A shard's access log; `None` when none is configured.
-    pub fn access_log(&self, metrics: Arc<ShardMetrics>) -> Option<AccessLog> {
-        let thread = self.thread.as_ref().filter(|_| self.logs_access)?;
-        Some(AccessLog::new(BatchQueue::new(thread.jobs.clone()), metrics))
+    /// Where shards get their access log from.
+    pub fn lines(&self) -> Lines {
+        self.lines.clone()
+    }
+
+    /// Opens what `plan` wants and is not open yet. Nothing changes before [`Writer::commit`].
+    ///
+    /// Errors: those of [`Writer::start`]; [`ErrorKind::Timeout`] when earlier changes wait for a write that hangs.
+    pub fn prepare(&mut self, plan: &Plan) -> Result<Prepared> {
+        let mut change = Change::default();
+        match &plan.access {
+            Some(path) if self.plan.access.as_ref() != Some(path) => {
+                change.open = Some((self.output_next, Output::access(path)?));
+            }
+            _ => {}
+        }
+        if self.plan.diagnostic != plan.diagnostic {
+            change.diagnostic = Some(plan.diagnostic.as_ref().map(Output::diagnostic).transpose()?);
+        }
+        self.make_way(plan.access.is_some() || plan.diagnostic.is_some())?;
+        Ok(Prepared { plan: plan.clone(), change })
+    }
+
+    /// Goes over to what was prepared. Shards that change their access log now write to its file; when all of them
+    /// have, [`Writer::finish`] is due.
+    pub fn commit(&mut self, prepared: Prepared) {
+        let Prepared { plan, change } = prepared;
+        if self.plan.access.is_some() && self.plan.access != plan.access {
+            self.outputs_before.push(self.lines.0.output.load(Relaxed));
+        }
+        if let Some((output, _)) = &change.open {
+            self.output_next = output.wrapping_add(1);
+            self.lines.0.output.store(*output, Relaxed);
+        }
+        self.sink.change(plan.level, plan.diagnostic.is_some());
+        self.plan = plan;
+        self.send(change);
+    }
+
+    /// Every shard has changed its access log: the files before are closed once what was sent to them is written.
+    pub fn finish(&mut self) {
+        for output in std::mem::take(&mut self.outputs_before) {
+            self.send(Change { close: Some(output), ..Change::default() });
+        }
+    }
+
+    /// Opens the files anew by their paths and goes over to them, both or none, for a rotation that has renamed the
+    /// old ones. Lines that were handed over before go to the old files, which are complete when this returns.
+    ///
+    /// Errors: a file that cannot be opened, and the old ones stay; [`ErrorKind::Timeout`] when what was handed over
+    /// before is not written within `timeout`: the new files take over as soon as it is. Both are counted.
+    pub fn reopen(&mut self, timeout: Duration) -> Result<()> {
+        let reopened = self.try_reopen(timeout);
+        match &reopened {
+            Ok(()) => self.plan.metrics.reopens.add(1),
+            Err(_) => self.plan.metrics.reopen_errors.add(1),
+        }
+        reopened
+    }
+
+    fn try_reopen(&mut self, timeout: Duration) -> Result<()> {
+        let Plan { access, diagnostic, .. } = &self.plan;
+        let access = access.as_ref().map(Output::access).transpose()?;
+        let diagnostic = diagnostic.as_ref().map(Output::diagnostic).transpose()?;
+        self.make_way(false)?;
+        let (done, is_done) = std::sync::mpsc::sync_channel(0);
+        let output = self.lines.0.output.load(Relaxed);
+        self.send(Change {
+            open: access.map(|access| (output, access)),
+            diagnostic: diagnostic.map(Some),
+            done: Some(done),
+            close: None,
+        });
+        match is_done.recv_timeout(timeout) {
+            Err(std::sync::mpsc::RecvTimeoutError::Timeout) => Err(Error::new(
+                ErrorKind::Timeout,
+                "a log file or its storage hangs; the new log files take over when it does not any more",
+            )),
+            // The thread lets go of its end when it is done; without a thread nobody has one.
+            _ => Ok(()),
+        }
     }
 
     /// Writes what is queued, closes the files and joins the thread. Every [`AccessLog`] must be dropped before,
@@ -142,23 +217,37 @@ impl Writer {
     /// Errors: [`ErrorKind::Timeout`] when the thread hangs in a write (the thread is left behind and ends when the
     /// write does), [`ErrorKind::Panic`] when it ended by a bug.
     pub fn stop(mut self, timeout: Duration) -> Result<()> {
-        let Some(thread) = self.thread.take() else { return Ok(()) };
-        let now = Instant::now();
-        // A timeout beyond the clock's range means an hour.
-        let give_up = now.checked_add(timeout / 2).unwrap_or(now + Duration::from_secs(3600));
-        thread.begin_to_stop(give_up);
-        match thread.ended.recv_timeout(timeout) {
-            Err(RecvTimeoutError::Timeout) => Err(Error::new(
-                ErrorKind::Timeout,
-                format!("thread {THREAD_NAME} did not end in time: a log file or its storage hangs"),
-            )),
-            _ => thread.handle.join().map_err(|_| {
-                Error::new(
-                    ErrorKind::Panic,
-                    format!("thread {THREAD_NAME} ended by a bug, log lines may be lost"),
-                )
-            }),
+        self.thread.take().map_or(Ok(()), |thread| thread.stop(timeout))
+    }
+
+    /// Makes sure that the two changes that follow find their place, and if `wanted` that there is a thread.
+    fn make_way(&mut self, wanted: bool) -> Result<()> {
+        match &self.thread {
+            Some(thread) => thread.has_room(),
+            None if wanted => {
+                let thread = Thread::start(&self.plan, &self.sink)?;
+                // The first one stays: a thread, once started, is there until the end.
+                let _ = self.lines.0.jobs.set(thread.jobs.clone());
+                self.thread = Some(thread);
+                Ok(())
+            }
+            None => Ok(()),
         }
+    }
+
+    fn send(&self, change: Change) {
+        if let Some(thread) = &self.thread {
+            thread.send(change);
+        }
+    }
+}
+
+impl std::fmt::Debug for Writer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Writer")
+            .field("sink", &self.sink)
+            .field("thread", &self.thread)
+            .finish_non_exhaustive()
     }
 }
 
@@ -166,52 +255,6 @@ impl Drop for Writer {
     fn drop(&mut self) {
         if let Some(thread) = &self.thread {
             thread.begin_to_stop(Instant::now());
-        }
-    }
-}
-
-/// What the thread owns.
-struct Worker {
-    access: Option<Output>,
-    diagnostic: Option<Output>,
-    queue: DiagnosticQueue,
-    metrics: Arc<LogMetrics>,
-    give_up: Arc<OnceLock<Instant>>,
-    jobs_max: usize,
-}
-
-impl Worker {
-    fn run(&mut self, received: &Receiver<Job>) {
-        while let Ok(job) = received.recv() {
-            self.write(job);
-            if self.give_up.get().is_some() {
-                break;
-            }
-        }
-        // What is left, and what was sent meanwhile, a report about failed writes for instance. One queue full at
-        // most, whoever goes on sending.
-        for job in received.try_iter().take(self.jobs_max) {
-            self.write(job);
-        }
-    }
-
-    fn write(&mut self, job: Job) {
-        let give_up = &self.give_up;
-        let may_wait = || give_up.get().is_none_or(|deadline| Instant::now() < *deadline);
-        match job {
-            Job::Access(batch) => {
-                if let Some(output) = &mut self.access {
-                    output.append(&batch.lines, &self.metrics, &may_wait);
-                }
-                batch.recycle();
-            }
-            Job::Diagnostic(line) => {
-                if let Some(output) = &mut self.diagnostic {
-                    output.append(line.as_bytes(), &self.metrics, &may_wait);
-                }
-                self.queue.written();
-            }
-            Job::Stop => {}
         }
     }
 }

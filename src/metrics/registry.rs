@@ -30,6 +30,10 @@ pub struct LogMetrics {
     pub lines_lost: SharedCounter,
     /// Diagnostic events dropped because the writer was behind.
     pub diagnostics_dropped: SharedCounter,
+    /// Times the log files were opened anew, for a rotation.
+    pub reopens: SharedCounter,
+    /// Times that failed.
+    pub reopen_errors: SharedCounter,
 }
 
 /// Sums over all shards at one moment.
@@ -296,6 +300,16 @@ impl Registry {
             "webserver_diagnostics_dropped_total",
             "Diagnostic events dropped because the log writer was behind.",
             log.diagnostics_dropped.value(),
+        );
+        text.counter(
+            "webserver_log_reopens_total",
+            "Times the log files were opened anew.",
+            log.reopens.value(),
+        );
+        text.counter(
+            "webserver_log_reopen_errors_total",
+            "Times the log files could not be opened anew, and the old ones stayed.",
+            log.reopen_errors.value(),
         );
     }
 

@@ -16,7 +16,7 @@ use super::{CUT_GRACE, Options, Server, bind, join};
 use crate::{
     admission::Admission,
     clock::Clock,
-    config::{Config, LogPath},
+    config::{Config, LogPath, Settings},
     error::{Error, ErrorKind, Result},
     http1::Refusal,
     log::{Plan, Writer},
@@ -69,8 +69,8 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(settings.shards, Refusal::LABELS));
     let health = Arc::new(Health::default());
-    let writer = Writer::start(&log_plan(&site, &options, &registry))?;
-    let dispatch = writer.dispatch();
+    let writer = Writer::start(&log_plan(settings, &options, &registry))?;
+    let (dispatch, lines) = (writer.dispatch(), writer.lines());
     undo.writer = Some(writer);
     let jobs = Arc::new(Jobs::start(IO_THREADS).map_err(|error| Error::io("cannot start a thread", &error))?);
     undo.jobs = Some(Arc::clone(&jobs));
@@ -85,7 +85,6 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let (sender, started) = mpsc::channel();
     for (index, listeners) in listeners.into_iter().enumerate() {
         let metrics: Arc<ShardMetrics> = Arc::clone(&registry.shards[index]);
-        let access_log = undo.writer.as_ref().and_then(|writer| writer.access_log(Arc::clone(&metrics)));
         let setup = Setup {
             index,
             site: Arc::clone(&site),
@@ -97,7 +96,7 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             registry: Arc::clone(&registry),
             health: Arc::clone(&health),
             jobs: Arc::clone(&jobs),
-            access_log,
+            lines: lines.clone(),
         };
         let pin = settings.pin_shards.then_some(index);
         let thread = spawn(index, setup, dispatch.clone(), pin, sender.clone())?;
@@ -173,8 +172,7 @@ fn spawn(
 }
 
 /// What is logged and where: the configuration's files, the host's function, and for the binary standard error.
-fn log_plan(site: &Site, options: &Options, registry: &Registry) -> Plan {
-    let settings = &site.settings;
+pub(super) fn log_plan(settings: &Settings, options: &Options, registry: &Registry) -> Plan {
     let standard = (options.binary && options.log.is_none()).then_some(LogPath::Standard);
     Plan {
         access: settings.access_log.as_ref().map(|access| access.path.clone()),

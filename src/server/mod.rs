@@ -35,6 +35,8 @@ use crate::{
 const POLL: Duration = Duration::from_millis(1);
 /// How long the shards may take to answer: a turn, unless one hangs.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(5);
+/// How long a rotation waits for the lines before it to be written.
+const REOPEN_DEADLINE: Duration = Duration::from_secs(5);
 /// How long threads get to end after everything was cut. Storage that hangs is what takes longer.
 const CUT_GRACE: Duration = Duration::from_secs(5);
 
@@ -120,6 +122,18 @@ impl Server {
             Some(name) => self.bound.iter().find(|bound| bound.name == name),
         };
         bound?.port
+    }
+
+    /// Opens the log files anew by their paths, both or none, after a rotation has renamed the old ones. No line is
+    /// lost: those handed over before this are in the old files when it returns, the others will be in the new ones.
+    /// Blocks for as long as opening a file takes, and for at most five seconds for lines to be written.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Io`] when a file cannot be opened, and the old ones stay; [`ErrorKind::Timeout`] when storage
+    /// hangs, and the new files take over as soon as it does not; [`ErrorKind::State`] after a stop.
+    pub fn reopen_logs(&self) -> Result<()> {
+        self.usable()?;
+        lock(&self.writer).as_mut().map_or(Ok(()), |writer| writer.reopen(REOPEN_DEADLINE))
     }
 
     /// Stops accepting, closes idle connections, lets requests in progress end. Does not block.

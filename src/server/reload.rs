@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Server, lock};
+use super::{Server, launch, lock};
 use crate::{
     config::{Config, Settings},
     error::{Error, ErrorKind, Result},
@@ -16,7 +16,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ErrorKind::Config`] naming the key when something differs that cannot change while running; whatever
-    /// the configuration or its folders are refused for; [`ErrorKind::Timeout`] when a shard hangs;
+    /// the configuration, its folders or its log files are refused for; [`ErrorKind::Timeout`] when a shard hangs;
     /// [`ErrorKind::State`] in a drain and after a stop. The server then serves on as before.
     pub fn reload(&self, config: &Config) -> Result<()> {
         let handlers = lock(&self.settings).handlers.clone();
@@ -39,6 +39,9 @@ impl Server {
         if changes.is_empty() {
             changes.push(String::from("nothing has changed"));
         }
+        let mut writer = lock(&self.writer);
+        let plan = launch::log_plan(&site.settings, &self.options, &self.registry);
+        let logs = writer.as_mut().map(|writer| writer.prepare(&plan)).transpose()?;
         // The last thing that may fail. A shard that is there takes over what it is sent: it has room for it now.
         if self.ask(|_, sender| Message::Present(sender)).is_none() {
             return Err(Error::new(
@@ -46,12 +49,18 @@ impl Server {
                 "a shard does not answer; every shard goes on with the old configuration",
             ));
         }
+        if let (Some(writer), Some(logs)) = (writer.as_mut(), logs) {
+            writer.commit(logs);
+        }
         self.admission.reload(&site.settings);
         // One that begins to hang now does so before it serves anything else, and will serve from the new one.
-        let _ = self.ask(|index, sender| {
+        let taken_over = self.ask(|index, sender| {
             let log = if index == 0 { changes.clone() } else { Vec::new() };
             Message::Reload(Arc::clone(&site), log, sender)
         });
+        if let (Some(writer), Some(_)) = (writer.as_mut(), taken_over) {
+            writer.finish();
+        }
         *current = site;
         Ok(())
     }
@@ -73,10 +82,6 @@ fn unchanged(old: &Settings, new: &Settings) -> Result<()> {
         Some("admin.address")
     } else if old.memory.raise_nofile != new.memory.raise_nofile {
         Some("memory.raise_nofile")
-    } else if old.access_log != new.access_log {
-        Some("access_log")
-    } else if old.log != new.log {
-        Some("log")
     } else {
         None
     };

@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     fn at(millis: u64) -> Now {
-        Now { millis, unix_seconds: 0 }
+        Now { millis, unix_seconds: 0, unix_second_millis: 0 }
     }
 
     fn deadlines() -> Deadlines {

@@ -87,10 +87,10 @@ pub(super) struct Driver {
 
 impl Driver {
     /// Makes a shard inside its executor and begins to watch its listeners.
-    pub(super) fn new(mut setup: Setup) -> io::Result<Self> {
+    pub(super) fn new(setup: Setup) -> io::Result<Self> {
         let local = Local::new();
         let finished = Arc::new(EventFd::new()?);
-        let worker = Worker::new(&mut setup, Rc::clone(&local), Arc::clone(&finished));
+        let worker = Worker::new(&setup, Rc::clone(&local), Arc::clone(&finished));
         let capacity = setup.site.settings.memory.worker_connections;
         let driver = Driver {
             worker,

@@ -33,7 +33,7 @@ use crate::{
     files::{FileCache, MmapCache, PathBuffer},
     http::{Parts, date::DateCache},
     http1,
-    log::AccessLog,
+    log::{AccessLog, Lines},
     memory::{Allowance, BufferPool},
     metrics::{Registry, ShardMetrics},
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
@@ -103,8 +103,8 @@ pub struct Setup {
     pub health: Arc<Health>,
     /// Threads for blocking work.
     pub jobs: Arc<Jobs>,
-    /// Where its access lines go.
-    pub access_log: Option<AccessLog>,
+    /// Where it gets its access log from.
+    pub lines: Lines,
 }
 
 /// Runs a shard on the calling thread until it is told to end. `ready` is called once: when it accepts, or with
@@ -144,6 +144,7 @@ struct Worker {
     mappings: MmapCache,
     cold_permits: Permits,
     metrics: Arc<ShardMetrics>,
+    lines: Lines,
     access_log: Option<AccessLog>,
     admission: Arc<Admission>,
     client_limits: ClientLimits,
@@ -164,7 +165,7 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(setup: &mut Setup, local: Rc<Local>, finished: Arc<EventFd>) -> Self {
+    fn new(setup: &Setup, local: Rc<Local>, finished: Arc<EventFd>) -> Self {
         let settings = &setup.site.settings;
         let clock = setup.clock;
         let now = clock.now();
@@ -199,7 +200,8 @@ impl Worker {
             inbox: Inbox::new(local),
             cold_permits: Permits::new(COLD_READERS_MAX),
             metrics: Arc::clone(&setup.metrics),
-            access_log: setup.access_log.take(),
+            access_log: setup.lines.access_log(settings.access_log.as_ref(), Arc::clone(&setup.metrics)),
+            lines: setup.lines.clone(),
             admission: Arc::clone(&setup.admission),
             client_limits: ClientLimits::new(settings),
             limits: limits(settings),
@@ -220,6 +222,8 @@ impl Worker {
     fn reload(&mut self, site: &Site) {
         let settings = &site.settings;
         let cache = &settings.memory.open_file_cache;
+        self.access_log =
+            self.lines.change(self.access_log.take(), settings.access_log.as_ref(), &self.metrics);
         self.router = Router::new(site);
         self.limits = limits(settings);
         self.client_limits = ClientLimits::new(settings);

@@ -232,7 +232,8 @@ impl Worker {
             }
             None => self.answered += 1,
         }
-        self.log_access(slot, Some(request), status, length);
+        let started_nanos = waited.map_or(self.turn_nanos, |record| record.started_nanos);
+        self.log_access(slot, Some(request), Record { status, body_bytes: length, started_nanos });
         Step::Again
     }
 

@@ -12,13 +12,14 @@ use super::{
     Worker,
     cold::{self, Cold, Next},
     connection::{Received, Step, decode_kept},
-    exchange::FileBody,
+    exchange::{FileBody, Record},
     outgoing,
     slot::{Key, Slot, Stage},
 };
 use crate::{
-    http::{Request, range::ByteRange},
+    http::{Known, Request, range::ByteRange},
     http1, log,
+    memory::Buffer,
     sys::{
         open::{self, Residency},
         sendfile::sendfile,
@@ -249,7 +250,7 @@ impl Worker {
         if let Some(record) = record {
             self.count_response(record.status);
             self.metrics.request_duration.observe(self.clock.nanos().saturating_sub(record.started_nanos), 1);
-            self.log_kept(slot, head.as_ref(), record.status, record.body_bytes);
+            self.log_kept(slot, head.as_ref(), record);
         }
     }
 
@@ -262,7 +263,7 @@ impl Worker {
             let head = slot.exchange.as_mut().and_then(|exchange| exchange.head.take());
             self.metrics.responses_cut.add(1);
             self.count_response(record.status);
-            self.log_kept(slot, head.as_ref(), record.status, record.body_bytes);
+            self.log_kept(slot, head.as_ref(), record);
         }
         Step::Close
     }
@@ -350,51 +351,61 @@ impl Worker {
         self.metrics.requests.add(status, 1);
     }
 
-    pub(super) fn log_access(&mut self, slot: &Slot, request: Option<Request<'_>>, status: u16, bytes: u64) {
-        if slot.flags.admin {
+    /// Logs a request that was answered, as far as it is one that is logged. `request` is absent when its head could
+    /// not be kept.
+    pub(super) fn log_access(&mut self, slot: &Slot, request: Option<Request<'_>>, record: Record) {
+        let Some(log) = self.access_log.as_mut().filter(|_| !slot.flags.admin) else { return };
+        if !log.takes(record.status) {
             return;
         }
-        if let Some(log) = &mut self.access_log {
-            let line = request.map(http1::request_line).unwrap_or_default();
-            log.record(&log::Entry {
-                peer: slot.peer.ip().map_or(log::Peer::Unix, log::Peer::Ip),
-                unix_seconds: self.now.unix_seconds,
-                request_line: line,
-                status,
-                body_bytes_sent: bytes,
-                referer: request.and_then(|request| request.field(crate::http::Known::Referer)),
-                user_agent: request.and_then(|request| request.field(crate::http::Known::UserAgent)),
-            });
-        }
+        let is_timed = log.tells_duration();
+        log.record(&log::Entry {
+            peer: slot.peer,
+            now: self.now,
+            request_line: request.map(http1::request_line).unwrap_or_default(),
+            request: request.map(|request| log::RequestParts {
+                method: request.method_text(),
+                target: request.target(),
+                protocol: request.version().text(),
+                host: request.host(),
+            }),
+            status: record.status,
+            body_bytes_sent: record.body_bytes,
+            duration_nanos: if is_timed {
+                self.clock.nanos().saturating_sub(record.started_nanos)
+            } else {
+                0
+            },
+            referer: request.and_then(|request| request.field(Known::Referer)),
+            user_agent: request.and_then(|request| request.field(Known::UserAgent)),
+        });
     }
 
     /// Logs bytes that were refused by their first line, as far as there is one.
     pub(super) fn log_refused(&mut self, slot: &Slot, bytes: &[u8], status: u16) {
-        if slot.flags.admin {
-            return;
-        }
-        if let Some(log) = &mut self.access_log {
-            let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(0);
-            log.record(&log::Entry {
-                peer: slot.peer.ip().map_or(log::Peer::Unix, log::Peer::Ip),
-                unix_seconds: self.now.unix_seconds,
-                request_line: &bytes[..end],
-                status,
-                body_bytes_sent: 0,
-                referer: None,
-                user_agent: None,
-            });
-        }
+        let Some(log) = self.access_log.as_mut().filter(|_| !slot.flags.admin) else { return };
+        let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(0);
+        log.record(&log::Entry {
+            peer: slot.peer,
+            now: self.now,
+            request_line: &bytes[..end],
+            request: None,
+            status,
+            body_bytes_sent: 0,
+            duration_nanos: self.clock.nanos().saturating_sub(self.turn_nanos),
+            referer: None,
+            user_agent: None,
+        });
     }
 
-    fn log_kept(&mut self, slot: &Slot, head: Option<&crate::memory::Buffer>, status: u16, bytes: u64) {
+    fn log_kept(&mut self, slot: &Slot, head: Option<&Buffer>, record: Record) {
         if self.access_log.is_none() {
             return;
         }
         let Some(mut parts) = self.parts.take() else { return };
         let request = head.filter(|head| decode_kept(head, &mut parts));
         let request = request.map(|head| Request { bytes: head.filled(), parts: &parts });
-        self.log_access(slot, request, status, bytes);
+        self.log_access(slot, request, record);
         self.parts = Some(parts);
     }
 }

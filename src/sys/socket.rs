@@ -39,6 +39,14 @@ impl Peer {
             Peer::Unix => None,
         }
     }
+
+    /// The port; `None` for a unix socket.
+    pub fn port(&self) -> Option<u16> {
+        match *self {
+            Peer::V4(_, port) | Peer::V6(_, port) => Some(port),
+            Peer::Unix => None,
+        }
+    }
 }
 
 /// Whether a listener shares its port with the other shards' listeners.

@@ -20,6 +20,7 @@ mod kernel;
 mod lifecycle;
 mod limits;
 mod listing;
+mod logs;
 mod mapped;
 mod mirror;
 mod ranges;

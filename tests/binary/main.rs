@@ -137,6 +137,64 @@ fn sighup_takes_over_a_good_configuration_and_keeps_the_old_one_for_a_bad_one() 
 }
 
 #[test]
+fn sigusr1_opens_the_logs_anew_and_loses_no_line_under_load() {
+    const REQUESTS: usize = 2000;
+    const ROTATIONS: usize = 5;
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("a.txt"), "hello").unwrap();
+    let file = configure(
+        folder.path(),
+        "shards: 2\nlisten: [\"127.0.0.1:0\"]\nroutes: [{path: /, root: .}]\n\
+         access_log: {path: access.log, format: json}\nlog: {path: server.log}\n",
+    );
+    let path = |name: &str| folder.path().join(name);
+    let mut binary = Binary::start(&["-c", &file]);
+    let port = binary.port();
+    let clients: Vec<_> = (0..2)
+        .map(|_| {
+            std::thread::spawn(move || {
+                let mut stream = connect(port);
+                let mut response = vec![0; 4096];
+                for _ in 0..REQUESTS {
+                    write!(stream, "GET /a.txt HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+                    let count = stream.read(&mut response).unwrap();
+                    assert!(response[..count].ends_with(b"hello"));
+                }
+            })
+        })
+        .collect();
+    for round in 1..=ROTATIONS {
+        for name in ["access.log", "server.log"] {
+            fs::rename(path(name), path(&format!("{name}.{round}"))).unwrap();
+        }
+        binary.signal("USR1");
+        let deadline = Instant::now() + PATIENCE;
+        while !(path("access.log").exists() && path("server.log").exists()) {
+            assert!(Instant::now() < deadline, "not opened anew");
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+    clients.into_iter().for_each(|client| client.join().unwrap());
+    // A name that cannot be opened is said, and the old file stays.
+    fs::rename(path("access.log"), path("access.log.last")).unwrap();
+    fs::create_dir(path("access.log")).unwrap();
+    binary.signal("USR1");
+    assert!(binary.line("webserver: logs not reopened: ").contains("access.log"));
+    assert!(get(port, "/a.txt").ends_with("hello"));
+    binary.signal("TERM");
+    assert_eq!(binary.exit_code(), Some(0));
+    let mut lines = 0;
+    for entry in fs::read_dir(folder.path()).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("access.log.") {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            assert!(text.lines().all(|line| line.starts_with("{\"time\":\"") && line.ends_with("}")));
+            lines += text.lines().count();
+        }
+    }
+    assert_eq!(lines, 2 * REQUESTS + 1);
+}
+
+#[test]
 fn check_prints_what_it_would_run_with_or_where_the_mistake_is() {
     let folder = tempfile::tempdir().unwrap();
     let file = configure(folder.path(), "routes: [{path: /, root: .}]\n");

@@ -89,6 +89,7 @@ static void check_server(webserver_config *config) {
     check_error(&err, WEBSERVER_E_INVALID, "out");
     CHECK_CODE(webserver_port(NULL, NULL, &port), WEBSERVER_E_INVALID);
     CHECK_CODE(webserver_reload(NULL, config, &err), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_reopen_logs(NULL, &err), WEBSERVER_E_INVALID);
     check_error(&err, WEBSERVER_E_INVALID, "server");
     CHECK_CODE(webserver_drain(NULL), WEBSERVER_E_INVALID);
     CHECK_CODE(webserver_stop(NULL, 0), WEBSERVER_E_INVALID);
@@ -122,6 +123,7 @@ static void check_running(webserver_config *config) {
     CHECK_CODE(webserver_port(server, NULL, &port), WEBSERVER_OK);
     CHECK(port != 7 && port != 0);
     CHECK_CODE(webserver_reload(server, NULL, &err), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_reopen_logs(server, &err), WEBSERVER_OK);
     CHECK_CODE(webserver_stats_get(server, NULL, sizeof stats), WEBSERVER_E_INVALID);
     CHECK_CODE(webserver_stats_get(server, &stats, 3), WEBSERVER_E_INVALID);
     CHECK_CODE(webserver_metrics_text(server, buffer, sizeof buffer, NULL), WEBSERVER_E_INVALID);

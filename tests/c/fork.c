@@ -44,6 +44,7 @@ static void check_child(webserver_config *config, webserver_server *server) {
     CHECK_CODE(webserver_start(config, &second, NULL), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_port(server, NULL, &port), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_reload(server, config, NULL), WEBSERVER_E_FORKED);
+    CHECK_CODE(webserver_reopen_logs(server, NULL), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_drain(server), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_stats_get(server, &stats, sizeof stats), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_metrics_text(server, NULL, 0, &needed), WEBSERVER_E_FORKED);

@@ -8,6 +8,7 @@
  *                                         many of its lines found every such call refused
  *   start C S | reload S C                on failure: CODE LINE COLUMN ERRNO TEXT (as for yaml, file, set)
  *   port S [ADDRESS]                      CODE PORT
+ *   reopen S                              opens the log files anew: as for reload
  *   drain S | stop S MILLISECONDS
  *   stats S SIZE                          CODE FILLED SHARDS STATE ACCEPTED REQUESTS RSS intact|overrun
  *   metrics S CAPACITY                    CODE NEEDED LENGTH TEXT (| for newlines)
@@ -44,6 +45,7 @@ static void count_line(void *user, int level, const char *target, const char *me
     int refused = webserver_config_new(&config, NULL) == WEBSERVER_E_STATE &&
                   webserver_start(configs[0], &server, NULL) == WEBSERVER_E_STATE &&
                   webserver_drain(servers[0]) == WEBSERVER_E_STATE &&
+                  webserver_reopen_logs(servers[0], NULL) == WEBSERVER_E_STATE &&
                   webserver_stop(servers[0], 0) == WEBSERVER_E_STATE && webserver_version() != NULL;
     CHECK(user == &log_lines);
     CHECK(level >= WEBSERVER_LOG_ERROR && level <= WEBSERVER_LOG_TRACE);
@@ -206,6 +208,8 @@ static int obey(const char *command, char *rest) {
     } else if (strcmp(command, "start") == 0) {
         webserver_config *config = configs[slot(&rest)];
         answer(webserver_start(config, &servers[slot(&rest)], &err), &err);
+    } else if (strcmp(command, "reopen") == 0) {
+        answer(webserver_reopen_logs(servers[slot(&rest)], &err), &err);
     } else if (strcmp(command, "reload") == 0) {
         webserver_server *server = servers[slot(&rest)];
         answer(webserver_reload(server, configs[slot(&rest)], &err), &err);

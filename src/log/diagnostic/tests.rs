@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use tracing::{dispatcher::with_default, subscriber::NoSubscriber};
+use tracing::dispatcher::with_default;
 
 use super::*;
 use crate::{
@@ -12,27 +12,27 @@ use crate::{
 
 type Seen = Arc<Mutex<Vec<(Level, String, String)>>>;
 
-fn callback() -> (Sink, Seen) {
+fn callback(level: Level) -> (Arc<Sink>, Seen) {
     let seen = Seen::default();
     let into = Arc::clone(&seen);
     let callback: Callback = Arc::new(move |level, target: &str, message: &str| {
         into.lock().unwrap().push((level, target.to_owned(), message.to_owned()));
     });
-    (Sink { queue: None, callback: Some(callback) }, seen)
+    (Arc::new(Sink::new(level, Some(callback))), seen)
 }
 
 /// The message that the host receives from one event.
 fn message_of(emit: impl FnOnce()) -> String {
-    let (sink, seen) = callback();
-    with_default(&dispatch(Level::Trace, &sink), emit);
+    let (sink, seen) = callback(Level::Trace);
+    with_default(&dispatch(&sink), emit);
     let (_, _, message) = seen.lock().unwrap().pop().unwrap();
     message
 }
 
 #[test]
 fn the_callback_receives_level_target_and_message() {
-    let (sink, seen) = callback();
-    with_default(&dispatch(Level::Info, &sink), || {
+    let (sink, seen) = callback(Level::Info);
+    with_default(&dispatch(&sink), || {
         tracing::warn!(target: "webserver::shard", shard = 3, "shard is slow");
     });
     let expected = (Level::Warn, "webserver::shard".to_owned(), "shard is slow shard=3".to_owned());
@@ -42,8 +42,8 @@ fn the_callback_receives_level_target_and_message() {
 #[test]
 fn each_level_lets_itself_and_the_more_severe_through() {
     for level in [Level::Error, Level::Warn, Level::Info, Level::Debug, Level::Trace] {
-        let (sink, seen) = callback();
-        with_default(&dispatch(level, &sink), || {
+        let (sink, seen) = callback(level);
+        with_default(&dispatch(&sink), || {
             tracing::error!("1");
             tracing::warn!("2");
             tracing::info!("3");
@@ -57,23 +57,61 @@ fn each_level_lets_itself_and_the_more_severe_through() {
 
 #[test]
 fn of_the_executor_only_warnings_and_errors_pass() {
-    let (sink, seen) = callback();
+    let (sink, seen) = callback(Level::Trace);
     let emit = || {
         tracing::error!(target: "glommio", "1");
         tracing::warn!(target: "glommio::reactor", "2");
         tracing::info!(target: "glommio::reactor", "3");
         tracing::info!(target: "glommiox", "4");
     };
-    with_default(&dispatch(Level::Trace, &sink), emit);
+    with_default(&dispatch(&sink), emit);
     let messages: Vec<_> = seen.lock().unwrap().drain(..).map(|(_, _, message)| message).collect();
     assert_eq!(messages, ["1", "2", "4"]);
-    with_default(&dispatch(Level::Error, &sink), emit);
+    sink.change(Level::Error, false);
+    with_default(&dispatch(&sink), emit);
     assert_eq!(seen.lock().unwrap().len(), 1);
 }
 
 #[test]
-fn an_empty_sink_is_no_dispatch() {
-    assert!(dispatch(Level::Trace, &Sink::default()).is::<NoSubscriber>());
+fn an_empty_sink_asks_for_no_event() {
+    with_default(&dispatch(&Arc::new(Sink::new(Level::Trace, None))), || {
+        assert!(!tracing::event_enabled!(tracing::Level::ERROR));
+    });
+}
+
+#[test]
+fn the_level_and_the_file_change_while_a_dispatch_is_in_use() {
+    let (jobs, received) = queue::channel(0);
+    let sink = Arc::new(Sink::new(Level::Info, None));
+    let count = |sink: &Sink| {
+        // The same places in the code each time: what they were told before must not be believed.
+        tracing::info!("1");
+        tracing::debug!("2");
+        let lines = received.try_iter().count();
+        (0..lines).for_each(|_| sink.queue.get().unwrap().written());
+        lines
+    };
+    with_default(&dispatch(&sink), || {
+        assert_eq!(count(&sink), 0);
+        sink.connect(DiagnosticQueue::new(jobs, Arc::default()));
+        for (level, has_file, lines) in [
+            (Level::Info, true, 1),
+            (Level::Trace, true, 2),
+            (Level::Warn, true, 0),
+            (Level::Trace, false, 0),
+        ] {
+            sink.change(level, has_file);
+            assert_eq!(count(&sink), lines, "{level:?}");
+        }
+    });
+}
+
+/// A sink that writes to a queue alone.
+fn to_file(queue: DiagnosticQueue) -> Arc<Sink> {
+    let sink = Sink::new(Level::Info, None);
+    sink.connect(queue);
+    sink.change(Level::Info, true);
+    Arc::new(sink)
 }
 
 #[test]
@@ -124,7 +162,7 @@ fn a_message_is_cut_past_its_bound_and_not_at_it() {
 fn the_queue_receives_whole_lines() {
     let (jobs, received) = queue::channel(0);
     let queue = DiagnosticQueue::new(jobs, Arc::default());
-    with_default(&dispatch(Level::Info, &Sink { queue: Some(queue), callback: None }), || {
+    with_default(&dispatch(&to_file(queue)), || {
         tracing::info!(target: "webserver::server", listeners = 2, "started");
     });
     let Ok(Job::Diagnostic(line)) = received.try_recv() else { panic!("no line") };
@@ -138,9 +176,9 @@ fn a_full_queue_drops_and_counts_and_recovers() {
     let (jobs, received) = queue::channel(0);
     let metrics = Arc::new(LogMetrics::default());
     let queue = DiagnosticQueue::new(jobs, Arc::clone(&metrics));
-    let sink = Sink { queue: Some(queue.clone()), callback: None };
+    let sink = to_file(queue.clone());
     let emit = |count: usize| {
-        with_default(&dispatch(Level::Info, &sink), || (0..count).for_each(|_| tracing::info!("event")));
+        with_default(&dispatch(&sink), || (0..count).for_each(|_| tracing::info!("event")));
     };
     emit(DIAGNOSTICS_MAX);
     assert_eq!(metrics.diagnostics_dropped.value(), 0);
@@ -164,7 +202,7 @@ fn an_event_inside_a_callback_does_not_recurse() {
         *into.lock().unwrap() += 1;
         tracing::error!("from inside");
     });
-    let sink = Sink { queue: None, callback: Some(callback) };
-    with_default(&dispatch(Level::Info, &sink), || tracing::error!("outside"));
+    let sink = Arc::new(Sink::new(Level::Info, Some(callback)));
+    with_default(&dispatch(&sink), || tracing::error!("outside"));
     assert_eq!(*seen.lock().unwrap(), 1);
 }

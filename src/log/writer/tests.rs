@@ -8,10 +8,13 @@ use std::{
     sync::Mutex,
 };
 
-use tracing::subscriber::NoSubscriber;
-
 use super::*;
-use crate::log::{Entry, Peer};
+use crate::{
+    clock::Now,
+    config::AccessFormat,
+    log::{Entry, queue::CHANGES_MAX},
+    sys::socket::Peer,
+};
 
 /// Longer than any test takes: a deadline that is reached is a failure.
 const LONG: Duration = Duration::from_secs(120);
@@ -30,13 +33,26 @@ fn plan() -> Plan {
 fn entry() -> Entry<'static> {
     Entry {
         peer: Peer::Unix,
-        unix_seconds: 0,
+        now: Now { millis: 0, unix_seconds: 0, unix_second_millis: 0 },
         request_line: b"GET / HTTP/1.1",
+        request: None,
         status: 200,
         body_bytes_sent: 13,
+        duration_nanos: 0,
         referer: None,
         user_agent: None,
     }
+}
+
+/// A shard's access log in the usual format.
+fn access_log(writer: &Writer, metrics: &Arc<ShardMetrics>) -> Option<AccessLog> {
+    let config = writer.plan.access.as_ref().map(|_| config::AccessLog::default());
+    writer.lines().access_log(config.as_ref(), Arc::clone(metrics))
+}
+
+/// Whether an error would be written anywhere.
+fn hears(writer: &Writer) -> bool {
+    tracing::dispatcher::with_default(&writer.dispatch(), || tracing::event_enabled!(tracing::Level::ERROR))
 }
 
 /// The writing end of a pipe, to be opened as a log file: non-blocking then, unlike `writer` itself.
@@ -64,7 +80,7 @@ fn both_logs_are_on_disk_after_stop() {
     let shards = [(); 2].map(|()| Arc::new(ShardMetrics::new(0)));
     let threads: Vec<_> = shards
         .iter()
-        .map(|metrics| (writer.access_log(Arc::clone(metrics)).unwrap(), writer.dispatch()))
+        .map(|metrics| (access_log(&writer, metrics).unwrap(), writer.dispatch()))
         .enumerate()
         .map(|(shard, (mut log, dispatch))| {
             std::thread::spawn(move || {
@@ -95,13 +111,13 @@ fn without_files_there_is_no_thread_and_the_callback_still_hears() {
     let callback: Callback = Arc::new(move |_, _, _: &str| *into.lock().unwrap() += 1);
     let writer = Writer::start(&Plan { callback: Some(callback), ..plan() }).unwrap();
     assert!(writer.thread.is_none());
-    assert!(writer.access_log(Arc::new(ShardMetrics::new(0))).is_none());
+    assert!(access_log(&writer, &Arc::new(ShardMetrics::new(0))).is_none());
     tracing::dispatcher::with_default(&writer.dispatch(), || tracing::info!("event"));
     assert_eq!(*heard.lock().unwrap(), 1);
     writer.stop(Duration::ZERO).unwrap();
 
     let silent = Writer::start(&plan()).unwrap();
-    assert!(silent.dispatch().is::<NoSubscriber>());
+    assert!(!hears(&silent));
 }
 
 #[test]
@@ -109,10 +125,10 @@ fn only_what_is_configured_is_logged() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("log");
     let access = Writer::start(&Plan { access: Some(LogPath::File(path.clone())), ..plan() }).unwrap();
-    assert!(access.sink().queue.is_none() && access.dispatch().is::<NoSubscriber>());
+    assert!(!hears(&access));
     access.stop(LONG).unwrap();
     let diagnostic = Writer::start(&Plan { diagnostic: Some(LogPath::File(path)), ..plan() }).unwrap();
-    assert!(diagnostic.access_log(Arc::new(ShardMetrics::new(0))).is_none());
+    assert!(hears(&diagnostic) && access_log(&diagnostic, &Arc::new(ShardMetrics::new(0))).is_none());
     diagnostic.stop(LONG).unwrap();
 }
 
@@ -132,7 +148,7 @@ fn a_stalled_writer_costs_counted_lines_and_nothing_else() {
     let writer = Writer::start(&plan).unwrap();
     drop(pipe);
     let metrics = Arc::new(ShardMetrics::new(0));
-    let mut log = writer.access_log(Arc::clone(&metrics)).unwrap();
+    let mut log = access_log(&writer, &metrics).unwrap();
     // The pipe and eight batches take about 600 KB; this is 2 MB and nobody reads yet.
     let recorded = 30_000;
     (0..recorded).for_each(|_| log.record(&entry()));
@@ -153,7 +169,7 @@ fn a_full_disk_is_survived_counted_and_reported_to_the_other_log() {
         Plan { access: Some(LogPath::File("/dev/full".into())), diagnostic: Some(path_of(&pipe)), ..plan() };
     let writer = Writer::start(&plan).unwrap();
     drop(pipe);
-    let mut log = writer.access_log(Arc::new(ShardMetrics::new(0))).unwrap();
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
     for _ in 0..3 {
         log.record(&entry());
         log.flush();
@@ -173,7 +189,7 @@ fn stop_gives_up_on_a_pipe_that_nobody_reads() {
     let plan = Plan { access: Some(path_of(&pipe)), ..plan() };
     let writer = Writer::start(&plan).unwrap();
     let metrics = Arc::new(ShardMetrics::new(0));
-    let mut log = writer.access_log(Arc::clone(&metrics)).unwrap();
+    let mut log = access_log(&writer, &metrics).unwrap();
     (0..30_000).for_each(|_| log.record(&entry()));
     drop(log);
     // The thread gives up at once; that the writer is dropped instead of stopped leaves the join to us.
@@ -190,8 +206,11 @@ fn stop_reports_a_thread_that_hangs_in_a_write() {
     let (mut reader, pipe) = io::pipe().unwrap();
     // Not reopened: a blocking write, as to storage that hangs.
     let output = Output::new(File::from(OwnedFd::from(pipe)), "pipe".to_owned());
-    let writer = Writer::launch(&plan(), Some(output), None).unwrap();
-    let mut log = writer.access_log(Arc::new(ShardMetrics::new(0))).unwrap();
+    let mut writer = Writer::start(&plan()).unwrap();
+    let plan = Plan { access: Some(LogPath::Standard), ..plan() };
+    writer.make_way(true).unwrap();
+    writer.commit(Prepared { plan, change: Change { open: Some((0, output)), ..Change::default() } });
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
     (0..30_000).for_each(|_| log.record(&entry()));
     drop(log);
     let error = writer.stop(Duration::from_millis(1)).unwrap_err();
@@ -208,7 +227,7 @@ fn a_writer_that_is_dropped_ends_its_thread() {
         Writer::start(&Plan { access: Some(path_of(&pipe)), diagnostic: Some(path_of(&pipe)), ..plan() })
             .unwrap();
     drop(pipe);
-    let mut log = writer.access_log(Arc::new(ShardMetrics::new(0))).unwrap();
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
     log.record(&entry());
     drop(log);
     drop(writer);
@@ -224,7 +243,7 @@ fn stop_twice_over_is_harmless_and_the_queue_may_be_full() {
     drop(pipe);
     // Far more batches than a queue for no shards was made for.
     let metrics = Arc::new(ShardMetrics::new(0));
-    let mut logs: Vec<_> = (0..300).map(|_| writer.access_log(Arc::clone(&metrics)).unwrap()).collect();
+    let mut logs: Vec<_> = (0..300).map(|_| access_log(&writer, &metrics).unwrap()).collect();
     let mut recorded = 0;
     for log in &mut logs {
         for _ in 0..900 {
@@ -238,4 +257,190 @@ fn stop_twice_over_is_harmless_and_the_queue_may_be_full() {
     let lines = read_lines(&mut reader).len() as u64;
     stopping.join().unwrap().unwrap();
     assert_eq!(lines + metrics.access_log_dropped.value(), recorded);
+}
+
+/// A folder for logs, and the lines of a file in it.
+struct Logs(tempfile::TempDir);
+
+impl Logs {
+    fn new() -> Self {
+        Logs(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> LogPath {
+        LogPath::File(self.0.path().join(name))
+    }
+
+    fn rename(&self, from: &str, to: &str) {
+        fs::rename(self.0.path().join(from), self.0.path().join(to)).unwrap();
+    }
+
+    fn lines(&self, name: &str) -> usize {
+        fs::read_to_string(self.0.path().join(name)).unwrap().lines().count()
+    }
+}
+
+fn record(log: &mut AccessLog, lines: usize) {
+    (0..lines).for_each(|_| log.record(&entry()));
+    log.flush();
+}
+
+#[test]
+fn after_a_rotation_the_old_files_are_complete_and_the_new_ones_take_over() {
+    let logs = Logs::new();
+    let plan = Plan { access: Some(logs.path("access")), diagnostic: Some(logs.path("server")), ..plan() };
+    let mut writer = Writer::start(&plan).unwrap();
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
+    let note = |writer: &Writer| {
+        tracing::dispatcher::with_default(&writer.dispatch(), || tracing::info!("noted"));
+    };
+    for round in 1..=3 {
+        record(&mut log, 1000);
+        note(&writer);
+        let (access, server) = (format!("access.{round}"), format!("server.{round}"));
+        logs.rename("access", &access);
+        logs.rename("server", &server);
+        // Not handed over yet: these are for the new file.
+        (0..5).for_each(|_| log.record(&entry()));
+        writer.reopen(LONG).unwrap();
+        let carried = if round == 1 { 0 } else { 5 };
+        assert_eq!((logs.lines(&access), logs.lines(&server)), (1000 + carried, 1));
+        assert_eq!((logs.lines("access"), logs.lines("server")), (0, 0));
+        log.flush();
+    }
+    drop(log);
+    writer.stop(LONG).unwrap();
+    assert_eq!(logs.lines("access"), 5);
+    assert_eq!((plan.metrics.reopens.value(), plan.metrics.reopen_errors.value()), (3, 0));
+}
+
+#[test]
+fn a_rotation_without_a_rename_changes_nothing() {
+    let logs = Logs::new();
+    let mut writer = Writer::start(&Plan { access: Some(logs.path("access")), ..plan() }).unwrap();
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
+    for _ in 0..3 {
+        record(&mut log, 10);
+        writer.reopen(LONG).unwrap();
+    }
+    assert_eq!(logs.lines("access"), 30);
+    // And one without any file has nothing to do.
+    Writer::start(&plan()).unwrap().reopen(Duration::ZERO).unwrap();
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_anew_leaves_both_old_ones() {
+    let logs = Logs::new();
+    let plan = Plan { access: Some(logs.path("access")), diagnostic: Some(logs.path("server")), ..plan() };
+    let mut writer = Writer::start(&plan).unwrap();
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
+    logs.rename("access", "access.1");
+    logs.rename("server", "server.1");
+    fs::create_dir(logs.0.path().join("server")).unwrap();
+    let error = writer.reopen(LONG).unwrap_err();
+    assert_eq!((error.kind(), error.sys_errno()), (ErrorKind::Io, libc::EISDIR));
+    assert!(error.message().contains("/server"), "{error}");
+    assert_eq!(plan.metrics.reopen_errors.value(), 1);
+    record(&mut log, 7);
+    drop(log);
+    writer.stop(LONG).unwrap();
+    assert_eq!((logs.lines("access.1"), logs.lines("access")), (7, 0));
+}
+
+#[test]
+fn rotations_behind_a_pipe_that_nobody_reads_are_refused_in_time_and_bounded() {
+    let (reader, pipe) = io::pipe().unwrap();
+    let plan = Plan { access: Some(path_of(&pipe)), ..plan() };
+    let mut writer = Writer::start(&plan).unwrap();
+    let mut log = access_log(&writer, &Arc::new(ShardMetrics::new(0))).unwrap();
+    record(&mut log, 10_000);
+    for _ in 0..3 * CHANGES_MAX {
+        assert_eq!(writer.reopen(Duration::from_millis(1)).unwrap_err().kind(), ErrorKind::Timeout);
+    }
+    let waiting = writer.thread.as_ref().map(Thread::has_room);
+    assert_eq!(waiting.unwrap().unwrap_err().kind(), ErrorKind::Timeout);
+    drop((reader, pipe, log));
+    writer.stop(LONG).unwrap();
+}
+
+#[test]
+fn a_reload_takes_access_lines_from_one_file_to_another_and_mixes_none() {
+    let logs = Logs::new();
+    let metrics = Arc::new(ShardMetrics::new(0));
+    let first = Plan { access: Some(logs.path("one")), ..plan() };
+    let mut writer = Writer::start(&first).unwrap();
+    let lines = writer.lines();
+    let combined = config::AccessLog::default();
+    let json = config::AccessLog { format: AccessFormat::Json, ..combined.clone() };
+    // Two shards, of which one turns later than the other.
+    let mut shards = [(); 2].map(|()| lines.access_log(Some(&combined), Arc::clone(&metrics)));
+    for shard in shards.iter_mut().flatten() {
+        record(shard, 10);
+        shard.record(&entry());
+    }
+    let prepared = writer.prepare(&Plan { access: Some(logs.path("two")), ..first.clone() }).unwrap();
+    for shard in shards.iter_mut().flatten() {
+        record(shard, 10);
+    }
+    writer.commit(prepared);
+    let [early, late] = &mut shards;
+    *early = lines.change(early.take(), Some(&json), &metrics);
+    record(early.as_mut().unwrap(), 100);
+    record(late.as_mut().unwrap(), 10);
+    *late = lines.change(late.take(), Some(&json), &metrics);
+    writer.finish();
+    record(late.as_mut().unwrap(), 100);
+    // Off, and on again: a new file of the old name.
+    let prepared = writer.prepare(&Plan { access: None, ..first.clone() }).unwrap();
+    writer.commit(prepared);
+    shards = shards.map(|shard| lines.change(shard, None, &metrics));
+    writer.finish();
+    assert!(shards.iter().all(Option::is_none));
+    logs.rename("one", "one.1");
+    let prepared = writer.prepare(&first).unwrap();
+    writer.commit(prepared);
+    shards = shards.map(|shard| lines.change(shard, Some(&combined), &metrics));
+    writer.finish();
+    for shard in shards.iter_mut().flatten() {
+        record(shard, 3);
+    }
+    drop(shards);
+    writer.stop(LONG).unwrap();
+    assert_eq!((logs.lines("one.1"), logs.lines("two"), logs.lines("one")), (52, 200, 6));
+    let two = fs::read_to_string(logs.0.path().join("two")).unwrap();
+    assert!(two.lines().all(|line| line.starts_with("{\"time\":")));
+    assert_eq!((metrics.access_log_dropped.value(), first.metrics.lines_lost.value()), (0, 0));
+}
+
+#[test]
+fn what_cannot_be_prepared_changes_nothing() {
+    let logs = Logs::new();
+    let first = Plan { diagnostic: Some(logs.path("server")), ..plan() };
+    let mut writer = Writer::start(&first).unwrap();
+    let access = Some(LogPath::File(logs.0.path().to_owned()));
+    let error = writer.prepare(&Plan { access, diagnostic: None, ..first.clone() }).map(drop).unwrap_err();
+    assert_eq!(error.sys_errno(), libc::EISDIR);
+    // Nor what was prepared and thrown away.
+    drop(writer.prepare(&Plan { diagnostic: None, level: Level::Error, ..first }).unwrap());
+    tracing::dispatcher::with_default(&writer.dispatch(), || tracing::info!("noted"));
+    writer.stop(LONG).unwrap();
+    assert_eq!(logs.lines("server"), 1);
+}
+
+#[test]
+fn logs_are_turned_on_in_a_server_that_had_none() {
+    let logs = Logs::new();
+    let mut writer = Writer::start(&plan()).unwrap();
+    let dispatch = writer.dispatch();
+    let note = || tracing::dispatcher::with_default(&dispatch, || tracing::debug!("noted"));
+    note();
+    for (level, name) in [(Level::Debug, "one"), (Level::Info, "one"), (Level::Trace, "two")] {
+        let wanted = Plan { diagnostic: Some(logs.path(name)), level, ..plan() };
+        let prepared = writer.prepare(&wanted).unwrap();
+        writer.commit(prepared);
+        writer.finish();
+        note();
+    }
+    writer.stop(LONG).unwrap();
+    assert_eq!((logs.lines("one"), logs.lines("two")), (1, 1));
 }
