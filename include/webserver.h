@@ -26,8 +26,10 @@
  * Panics    A bug in the library is caught and becomes WEBSERVER_E_PANIC; nothing unwinds into your code.
  * Threads   "Any thread" means that calls may overlap. "One thread at a time" means that you keep two
  *           calls on the same object apart; different objects never disturb each other.
- * Callbacks Inside a log callback every function but webserver_version, webserver_abi_version and
- *           webserver_strerror answers WEBSERVER_E_STATE, or does nothing.
+ * Callbacks Inside a log callback, a handler and its drop function every function but webserver_version,
+ *           webserver_abi_version and webserver_strerror answers WEBSERVER_E_STATE, or does nothing. The
+ *           functions of a request, webserver_request_... and webserver_reply..., are for its handler: a
+ *           request ends when the handler returns, and no function may be called with it afterwards.
  * fork      After fork the child may only exec or exit. From the first webserver_config_new on, every call
  *           in a child answers WEBSERVER_E_FORKED, or does nothing. A process that forks before it first
  *           calls the library may use it in the child.
@@ -109,6 +111,22 @@
 // Per event.
 #define WEBSERVER_LOG_TRACE 5
 
+// The handler runs on the thread that serves the connection, which serves nobody else meanwhile: it must not
+// block and should return within some hundred microseconds. It costs no thread switch.
+#define WEBSERVER_HANDLER_INLINE 1
+
+// The handler runs on a worker thread and may block. Not in this version.
+#define WEBSERVER_HANDLER_BLOCKING 2
+
+// A handler returns this when it has called webserver_reply.
+#define WEBSERVER_DONE 0
+
+// The request is not this handler's: the next route that matches is asked, and without one the answer is 404.
+#define WEBSERVER_NEXT 1
+
+// The reply comes later. Not in this version: the answer is 500.
+#define WEBSERVER_DEFERRED 2
+
 // The server accepts connections.
 #define WEBSERVER_STATE_RUNNING 0
 
@@ -121,6 +139,9 @@
 // A configuration: built with the webserver_config_ functions, started with webserver_start, freed with
 // webserver_config_free at any time after that. It may be started several times and changed in between.
 typedef struct webserver_config webserver_config;
+
+// A request, and the reply to it, during the call of its handler.
+typedef struct webserver_request webserver_request;
 
 // A running server: made by webserver_start, ended and freed by webserver_stop.
 typedef struct webserver_server webserver_server;
@@ -150,6 +171,26 @@ typedef struct webserver_error {
 // It runs on any thread of the library, on several at once, and on yours inside a call. It should return
 // soon, since a shard serves nobody meanwhile; it must not throw, longjmp or end its thread.
 typedef void (*webserver_log_fn)(void *user, int level, const char *target, const char *message, size_t length);
+
+// Bytes of a request: not NUL-terminated, and only there during the call of the handler. `data` is NULL when the
+// request does not have what was asked for, and not NULL when it is there and empty.
+typedef struct webserver_slice {
+    // The first byte.
+    const char *data;
+    // Number of bytes.
+    size_t length;
+} webserver_slice;
+
+// Answers one request: reads it with the webserver_request_ functions, calls webserver_reply, and returns
+// WEBSERVER_DONE; or returns WEBSERVER_NEXT without a reply. Any other number, WEBSERVER_DONE without a reply and
+// WEBSERVER_NEXT after one are answered with 500 and reported in the log.
+//
+// `request` and everything read from it end with the call: keep no pointer to them, and use them on this thread
+// alone. It runs on the server's threads, on several at once when there are several shards. Of the library's
+// functions it may call those of the request and webserver_version, webserver_abi_version and
+// webserver_strerror; all others answer WEBSERVER_E_STATE, or do nothing. It must not throw, longjmp or end its
+// thread: a C++ handler catches every exception before it returns, since one that leaves it has no defined effect.
+typedef int (*webserver_handler_fn)(void *user, struct webserver_request *request);
 
 // Figures of a running server. Counters count from its start and do not wrap; everything else is as of now.
 // The figures are read one after the other while the server works, so sums may be off by what happened
@@ -281,6 +322,99 @@ void webserver_config_set_log(struct webserver_config *config,
                               int max_level,
                               void *user);
 
+// The method as sent, for example "GET".
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_method(const struct webserver_request *request);
+
+// The path, decoded once and with its dot segments and repeated slashes resolved: begins with "/" and holds no NUL.
+// It need not be UTF-8.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_path(const struct webserver_request *request);
+
+// The whole request target as sent, query included; in rare requests an absolute URL.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_target(const struct webserver_request *request);
+
+// What follows the first "?" of the target, not decoded; `data` is NULL when there is no "?".
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_query(const struct webserver_request *request);
+
+// The address of who asks, without port: "192.0.2.1", "2001:db8::1", or "unix:" for a unix socket.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_peer(const struct webserver_request *request);
+
+// The version that the request was sent with: "HTTP/1.1" or "HTTP/1.0". Later versions may add others.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_version(const struct webserver_request *request);
+
+// The whole body with chunks put together; empty when there is none. It is never longer than limits.body_bytes:
+// a client that sends more gets 413, and no handler is called.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_body(const struct webserver_request *request);
+
+// The value of the first header field with this name, in any case, without the spaces around it; `data` is NULL
+// when there is none and when `name` is NULL.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_header(const struct webserver_request *request,
+                                                const char *name);
+
+// Adds a header field to the reply that webserver_reply will make. The same name may be added several times. Both
+// strings are copied. Content-Length, Date and what concerns the connection (Connection, Keep-Alive,
+// Transfer-Encoding, Trailer, Upgrade) are the server's own.
+//
+// The handler's thread, during its call. Does not block. Errors: WEBSERVER_E_INVALID (the name is not a token
+// or the server's own, the value holds a control character; nothing is added), WEBSERVER_E_LIMIT (16 KB of fields),
+// WEBSERVER_E_STATE (the reply was made).
+int webserver_reply_header(struct webserver_request *request,
+                           const char *name,
+                           const char *value);
+
+// Makes the reply: a status from 200 to 599 and a body of `length` bytes, which is copied. To a HEAD request the
+// body is left out and its length told; with 204, 205 and 304 it is left out. It is sent after the handler has
+// returned WEBSERVER_DONE.
+//
+// The handler's thread, once during its call. Does not block. Errors: WEBSERVER_E_INVALID (the status; `body` is NULL
+// and `length` not 0), WEBSERVER_E_LIMIT (more than 64 MB), WEBSERVER_E_MEMORY, WEBSERVER_E_STATE (the reply was
+// made already, and stays as it was).
+int webserver_reply(struct webserver_request *request,
+                    int status,
+                    const void *body,
+                    size_t length);
+
+// Adds a handler. `method` is in capitals, or NULL for every method; a handler for "GET" gets HEAD requests too,
+// unless another has those. `path` begins with "/" and is compared with the path after decoding: exactly, or as a
+// prefix when it ends in "/*" ("/a/*" is all that begins with "/a/"). It answers on every host. `flags` is
+// WEBSERVER_HANDLER_INLINE. `user` is passed to each call, untouched.
+//
+// Handlers and configured routes are asked in this order: the longest path first; an exact path before a prefix
+// of its length; a handler before a route; a handler for one method before one for all. When handlers have the path
+// and none has the method, and no later route matches, the answer is 405.
+//
+// `drop`, unless NULL, is called once with `user` when this configuration and every server that was started or
+// reloaded from it are gone, or have been reloaded from another: from inside the call that let go of it, or on a
+// thread of the library. The rules for handlers hold for it. After WEBSERVER_E_TIMEOUT from webserver_stop it
+// is never called. When this function fails, `user` stays yours.
+//
+// One thread at a time. Does not block. Servers that run already get it by webserver_reload. Errors:
+// WEBSERVER_E_INVALID (a path that no request can have, no method, unknown flags, or a path and method that have a
+// handler), WEBSERVER_E_UNSUPPORTED (WEBSERVER_HANDLER_BLOCKING), WEBSERVER_E_LIMIT (1024 handlers).
+int webserver_config_add_handler(struct webserver_config *config,
+                                 const char *method,
+                                 const char *path,
+                                 uint32_t flags,
+                                 webserver_handler_fn handler,
+                                 void *user,
+                                 void (*drop)(void *user),
+                                 struct webserver_error *err);
+
 // Starts a server on threads of its own and returns once every listener accepts. `*out` is yours; end it
 // with webserver_stop. What the server needs is copied, so `config` may be changed or freed afterwards.
 // When it fails, nothing is left running.
@@ -301,7 +435,7 @@ int webserver_start(const struct webserver_config *config,
 // listener, or a unix socket).
 int webserver_port(const struct webserver_server *server, const char *address, uint16_t *out);
 
-// Takes over another configuration, all or nothing: routes, headers, limits, timeouts, the number of
+// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, the number of
 // connections and the sizes of caches and pools; the log gets a line for each key that is different. Another change is an error that names the key, and the server goes on as it was. The
 // log callback stays the one that the server was started with.
 //

@@ -16,6 +16,8 @@ use std::{
     thread,
 };
 
+#[path = "c/handlers.rs"]
+mod handlers;
 #[path = "c/harness.rs"]
 mod harness;
 

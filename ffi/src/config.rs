@@ -6,7 +6,7 @@ use std::{
     os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
 };
 
-use webserver_core::{Error, ErrorKind, config::Config};
+use webserver_core::{Error, ErrorKind, config::Config, service::Handlers};
 
 use crate::{
     argument,
@@ -20,9 +20,10 @@ use crate::{
 pub struct webserver_config {
     pub(crate) config: Config,
     pub(crate) log: Option<Callback>,
+    pub(crate) handlers: Handlers,
 }
 
-const NO_CONFIG: &str = "config is NULL";
+pub(crate) const NO_CONFIG: &str = "config is NULL";
 
 /// Makes a configuration with every default. `*out` is yours; free it with webserver_config_free.
 ///
@@ -35,7 +36,8 @@ pub unsafe extern "C" fn webserver_config_new(
     let result = guard::call(|| {
         argument::output(out, "out is NULL")?;
         guard::prepare();
-        let config = Box::new(webserver_config { config: Config::new(), log: None });
+        let config =
+            Box::new(webserver_config { config: Config::new(), log: None, handlers: Handlers::new() });
         // SAFETY: not NULL, and the caller's to write.
         unsafe { out.write(Box::into_raw(config)) };
         Ok(())

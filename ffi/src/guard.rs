@@ -47,9 +47,15 @@ pub(crate) fn call(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fai
     if IN_CALLBACK.get() {
         return Err(Failure::Here(ErrorKind::State, "a callback must not call back into the library"));
     }
+    catch(work)
+}
+
+/// Runs the work of a function that a handler may call: no panic leaves it. It looks at memory alone, so neither a
+/// fork nor a callback is asked about.
+pub(crate) fn catch(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     IN_CALL.set(true);
     // Unwind safe: a handle whose call panicked is only ever read again through the core, which locks or
-    // uses atomics, or is a configuration, whose parts are replaced whole.
+    // uses atomics, or is a configuration or a reply, whose parts are replaced whole.
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
     IN_CALL.set(false);
     outcome.unwrap_or_else(|payload| Err(Error::new(ErrorKind::Panic, panic_text(payload)).into()))
@@ -57,10 +63,11 @@ pub(crate) fn call(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fai
 
 /// Runs a function of the host: meanwhile this thread's calls into the library answer
 /// [`ErrorKind::State`].
-pub(crate) fn callback(function: impl FnOnce()) {
+pub(crate) fn callback<T>(function: impl FnOnce() -> T) -> T {
     let outer = IN_CALLBACK.replace(true);
-    function();
+    let result = function();
     IN_CALLBACK.set(outer);
+    result
 }
 
 /// Remembers this process as the library's and keeps our panics off the host's standard error. Idempotent;

@@ -13,7 +13,7 @@ use webserver_core::{
 
 use crate::{
     argument,
-    config::webserver_config,
+    config::{NO_CONFIG, webserver_config},
     error::{self, Failure, webserver_error},
     guard,
 };
@@ -24,7 +24,6 @@ pub struct webserver_server {
 }
 
 pub(crate) const NO_SERVER: &str = "server is NULL";
-const NO_CONFIG: &str = "config is NULL";
 
 /// Starts a server on threads of its own and returns once every listener accepts. `*out` is yours; end it
 /// with webserver_stop. What the server needs is copied, so `config` may be changed or freed afterwards.
@@ -47,6 +46,7 @@ pub unsafe extern "C" fn webserver_start(
         let options = Options {
             log: config.log.map(|log| log.sink()),
             log_level: config.log.map(|log| log.level()),
+            handlers: config.handlers.clone(),
             ..Options::default()
         };
         let server = Server::start_with(&config.config, options)?;
@@ -89,7 +89,7 @@ pub unsafe extern "C" fn webserver_port(
     error::status(&result)
 }
 
-/// Takes over another configuration, all or nothing: routes, headers, limits, timeouts, the number of
+/// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, the number of
 /// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another change is an error that names the key, and the server goes on as it was. The
 /// log callback stays the one that the server was started with.
 ///
@@ -108,7 +108,7 @@ pub unsafe extern "C" fn webserver_reload(
         let server = unsafe { argument::shared(server, NO_SERVER)? };
         // SAFETY: the caller's configuration, which nothing changes during the call.
         let config = unsafe { argument::shared(config, NO_CONFIG)? };
-        Ok(server.server.reload(&config.config)?)
+        Ok(server.server.reload_with(&config.config, config.handlers.clone())?)
     });
     // SAFETY: `err` is the caller's, NULL or a webserver_error.
     unsafe { error::report(&result, err) }

@@ -61,7 +61,10 @@ impl Server {
         if let (Some(writer), Some(_)) = (writer.as_mut(), taken_over) {
             writer.finish();
         }
-        *current = site;
+        let old = std::mem::replace(&mut *current, site);
+        // Handlers that go with it may do anything when they are dropped: not under a lock.
+        drop((writer, current));
+        drop(old);
         Ok(())
     }
 }

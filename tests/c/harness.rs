@@ -162,6 +162,13 @@ impl Running {
         Running { input: child.stdin.take(), child, lines, errors: Some(errors), _program: None }
     }
 
+    /// Starts a program and keeps its folder.
+    pub fn of(program: Program, arguments: &[&str]) -> Self {
+        let mut running = Running::new(program.command(arguments));
+        running._program = Some(program);
+        running
+    }
+
     pub fn say(&mut self, line: &str) {
         let input = self.input.as_mut().expect("input is open");
         writeln!(input, "{line}").unwrap();
@@ -222,10 +229,7 @@ impl Host {
     }
 
     pub fn with(linkage: Linkage) -> Self {
-        let program = compile("tests/c/host.c", linkage);
-        let mut running = Running::new(program.command(&[]));
-        running._program = Some(program);
-        Host { program: running }
+        Host { program: Running::of(compile("tests/c/host.c", linkage), &[]) }
     }
 
     pub fn ask(&mut self, command: &str) -> Reply {
@@ -295,7 +299,17 @@ pub fn site(content: &str) -> TempDir {
 /// An HTTP response.
 pub struct Answer {
     pub status: u16,
+    /// Status line and fields, each ended, without the empty line.
+    pub head: String,
     pub body: String,
+}
+
+impl Answer {
+    /// The value of the first field with this name, in lower case.
+    pub fn field(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
 }
 
 pub fn connect(port: u16) -> TcpStream {
@@ -306,13 +320,23 @@ pub fn connect(port: u16) -> TcpStream {
 }
 
 pub fn get(port: u16, path: &str) -> Answer {
+    ask(port, "GET", path, "", "")
+}
+
+/// One request on a connection of its own. `fields` are header fields, each ended.
+pub fn ask(port: u16, method: &str, target: &str, fields: &str, body: &str) -> Answer {
     let mut stream = connect(port);
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
+    let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
+    write!(
+        stream,
+        "{method} {target} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{length}{fields}\r\n{body}"
+    )
+    .unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status line");
-    Answer { status, body: body.to_owned() }
+    Answer { status, head: format!("{head}\r\n"), body: body.to_owned() }
 }
 
 /// Asks until it is so, where nothing tells when.

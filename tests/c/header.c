@@ -25,6 +25,12 @@ ASSERT(stats_allocated, offsetof(webserver_stats, buffers_allocated) == 112);
 ASSERT(stats_available, offsetof(webserver_stats, buffers_available) == 136);
 ASSERT(stats_errors, offsetof(webserver_stats, errors) == 184);
 
+ASSERT(slice_data, offsetof(webserver_slice, data) == 0);
+ASSERT(slice_length, offsetof(webserver_slice, length) == sizeof(char *));
+ASSERT(slice_size, sizeof(webserver_slice) == sizeof(char *) + sizeof(size_t));
+ASSERT(handler_results, WEBSERVER_DONE == 0 && WEBSERVER_NEXT == 1 && WEBSERVER_DEFERRED == 2);
+ASSERT(handler_flags, WEBSERVER_HANDLER_INLINE == 1 && WEBSERVER_HANDLER_BLOCKING == 2);
+
 static int is_known(int code) {
     switch (code) {
     case WEBSERVER_OK:
@@ -55,9 +61,14 @@ static void log_line(void *user, int level, const char *target, const char *mess
     (void)length;
 }
 
+static int handle(void *user, webserver_request *request) {
+    return user == NULL && request == NULL ? WEBSERVER_NEXT : WEBSERVER_DONE;
+}
+
 int main(void) {
     webserver_error err = WEBSERVER_ERROR_INIT;
+    webserver_handler_fn handler = handle;
     webserver_log_fn log = log_line;
     log(NULL, WEBSERVER_LOG_ERROR, "", "", 0);
-    return err.size == sizeof err && err.code == 0 && err.text[255] == 0 && is_known(WEBSERVER_E_GONE) ? 0 : 1;
+    return handler(NULL, NULL) == WEBSERVER_NEXT && err.size == sizeof err && err.code == 0 && err.text[255] == 0 && is_known(WEBSERVER_E_GONE) ? 0 : 1;
 }
