@@ -31,8 +31,8 @@
  *           functions of a request, webserver_request_... and webserver_reply..., are for its handler: a
  *           request ends when the handler returns, and no function may be called with it afterwards.
  * fork      After fork the child may only exec or exit. From the first webserver_config_new on, every call
- *           in a child answers WEBSERVER_E_FORKED, or does nothing. A process that forks before it first
- *           calls the library may use it in the child.
+ *           in a child answers WEBSERVER_E_FORKED, or does nothing, but for those of a request in a handler
+ *           that forked. A process that forks before it first calls the library may use it in the child.
  * Signals   No handler is installed and no mask of your threads is changed. The library's own threads block
  *           all signals but SIGSEGV, SIGBUS, SIGFPE, SIGILL and SIGTRAP.
  * Output    Nothing is printed. Set a log callback, or name files in the configuration.

@@ -280,6 +280,7 @@ static int calls(void *user, webserver_request *request) {
                WEBSERVER_E_STATE);
     CHECK_CODE(webserver_start(shared_config, &server, NULL), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_reload(shared_server, shared_config, NULL), WEBSERVER_E_STATE);
+    CHECK_CODE(webserver_reopen_logs(shared_server, NULL), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_drain(shared_server), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_stop(shared_server, 0), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_port(shared_server, NULL, &port), WEBSERVER_E_STATE);
