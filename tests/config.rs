@@ -70,7 +70,7 @@ listen:
     connections: 77
 admin: { address: 127.0.0.1:9091 }
 routes:
-  - host: Example.com
+  - host: [Example.com, "*.EXAMPLE.net"]
     path: /
     root: ./public
     index: [index.html, index.htm]
@@ -169,7 +169,7 @@ fn every_key_is_taken() {
     assert!(
         matches!(&settings.listeners[2].address, Address::Unix(path) if *path == base.join("run/x.sock"))
     );
-    assert_eq!(settings.routes[0].host.as_deref(), Some("example.com"));
+    assert_eq!(settings.routes[0].hosts, ["example.com", "*.example.net"]);
     let Action::Files(files) = &settings.routes[0].action else { panic!("files") };
     assert_eq!((&files.root, files.index.len(), files.dotfiles), (&base.join("public"), 2, true));
     assert_eq!(settings.routes[0].headers[1].1, "say \"hi\" \\ bye");

@@ -280,7 +280,7 @@ fn loopback(port: u16) -> Listener {
 
 fn welcome() -> Route {
     Route {
-        host: None,
+        hosts: Vec::new(),
         path: String::from("/"),
         action: Action::Welcome,
         headers: Vec::new(),

@@ -6,10 +6,10 @@ mod cache_control;
 mod cors;
 mod files;
 
-use std::net::Ipv6Addr;
+use std::{collections::HashMap, net::Ipv6Addr};
 
 use super::{
-    document::Mark,
+    document::{Mark, Value},
     field::Field,
     settings::{Action, Redirect, Route},
 };
@@ -49,20 +49,23 @@ const OWN_HEADERS: [&str; 15] = [
 
 /// All routes, in the order written.
 pub(super) fn read_routes(routes: &Field<'_>) -> Result<Vec<Route>> {
-    let mut read: Vec<(Route, &Mark)> = Vec::new();
+    let mut read: Vec<Route> = Vec::new();
+    let mut seen: HashMap<(Option<String>, String), &Mark> = HashMap::new();
     for item in routes.items(ROUTES_MAX)? {
         let route = read_route(&item)?;
-        let same = read.iter().find(|(old, _)| old.host == route.host && old.path == route.path);
-        if let Some((_, mark)) = same {
-            return Err(item.error(format!(
-                "{} has the same host and path as the route at line {}",
-                item.path,
-                mark.line()
-            )));
+        for host in route.hosts() {
+            let place = (host.map(str::to_owned), route.path.clone());
+            if let Some(mark) = seen.insert(place, item.key_mark) {
+                return Err(item.error(format!(
+                    "{} has the same host and path as the route at line {}",
+                    item.path,
+                    mark.line()
+                )));
+            }
         }
-        read.push((route, item.key_mark));
+        read.push(route);
     }
-    Ok(read.into_iter().map(|(route, _)| route).collect())
+    Ok(read)
 }
 
 fn read_route(item: &Field<'_>) -> Result<Route> {
@@ -84,13 +87,13 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         "redirect",
     ];
     const LATER: [&str; 2] = ["precompressed", "proxy"];
-    let (mut host, mut path, mut headers) = (None, String::from("/"), Vec::new());
+    let (mut hosts, mut path, mut headers) = (Vec::new(), String::from("/"), Vec::new());
     let mut methods: Option<(Vec<String>, Field<'_>)> = None;
     let mut cors = None;
     let (mut files, mut redirect) = (FilesKeys::default(), None);
     for field in item.section()? {
         match field.key {
-            "host" => host = Some(read_host(&field)?),
+            "host" => hosts = read_hosts(&field)?,
             "path" => path = read_path(&field)?,
             "headers" => headers = read_headers(&field)?,
             "methods" => methods = Some((read_methods(&field)?, field)),
@@ -125,7 +128,7 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
     if cors.is_some() {
         refuse_header(item, "cors", &headers, |name| name.starts_with("access-control-"))?;
     }
-    Ok(Route { host, path, action, headers, methods, cors })
+    Ok(Route { hosts, path, action, headers, methods, cors })
 }
 
 /// A field that a key of the route renders must not be among its `headers` too. Names are given in lower case.
@@ -166,6 +169,25 @@ fn read_methods(field: &Field<'_>) -> Result<Vec<String>> {
         return Err(field.wrong("at least one method"));
     }
     Ok(methods)
+}
+
+/// One host, or a list of them.
+fn read_hosts(field: &Field<'_>) -> Result<Vec<String>> {
+    let mut hosts: Vec<String> = Vec::new();
+    if let Value::Text(_) = field.node.value {
+        return Ok(vec![read_host(field)?]);
+    }
+    for item in field.items(ITEMS_MAX)? {
+        let host = read_host(&item)?;
+        if hosts.contains(&host) {
+            return Err(item.error(format!("{host} is given twice in {}", field.path)));
+        }
+        hosts.push(host);
+    }
+    if hosts.is_empty() {
+        return Err(field.wrong("at least one host (absent: any host)"));
+    }
+    Ok(hosts)
 }
 
 /// A host name (RFC 1123, 2.1, underscores allowed), perhaps behind one leading `*.`, or a bracketed IPv6
@@ -320,7 +342,7 @@ mod tests {
     #[test]
     fn a_folder_has_defaults() {
         let route = one("{ root: ./public }").unwrap();
-        assert_eq!((route.host, route.path.as_str()), (None, "/"));
+        assert_eq!((route.hosts.len(), route.path.as_str()), (0, "/"));
         let Action::Files(files) = route.action else { panic!("files") };
         assert_eq!(files.root, std::path::PathBuf::from("/base/public"));
         assert_eq!((files.index, files.dotfiles), (vec!["index.html".to_owned()], false));
@@ -342,7 +364,7 @@ mod tests {
     #[test]
     fn hosts_are_names_in_lower_case() {
         let host =
-            |text: &str| one(&format!("{{ host: \"{text}\", root: a }}")).map(|route| route.host.unwrap());
+            |text: &str| one(&format!("{{ host: \"{text}\", root: a }}")).map(|route| route.hosts.concat());
         assert_eq!(host("Example.COM"), Ok("example.com".to_owned()));
         assert_eq!(host("*.example.com"), Ok("*.example.com".to_owned()));
         assert_eq!(host("[::1]"), Ok("[::1]".to_owned()));
@@ -353,6 +375,26 @@ mod tests {
             let message = host(bad).unwrap_err();
             assert!(message.starts_with("f:2:11: routes[0].host must"), "{message}");
         }
+    }
+
+    #[test]
+    fn a_route_may_have_several_hosts() {
+        let hosts = |text: &str| one(&format!("{{ host: {text}, root: a }}")).map(|route| route.hosts);
+        assert_eq!(hosts("[A.b, \"*.a.b\"]"), Ok(vec!["a.b".to_owned(), "*.a.b".to_owned()]));
+        assert_eq!(hosts("[a, b, A]").unwrap_err(), "f:2:18: a is given twice in routes[0].host");
+        assert!(hosts("[]").unwrap_err().contains("must be at least one host"));
+        assert!(hosts("[a, \"a:1\"]").unwrap_err().starts_with("f:2:15: routes[0].host[1] must be"));
+        assert!(hosts("3").is_err());
+        let many = |count: usize| {
+            hosts(&format!("[{}]", (0..count).map(|n| format!("h{n}")).collect::<Vec<_>>().join(", ")))
+        };
+        assert!(many(ITEMS_MAX).is_ok());
+        assert!(many(ITEMS_MAX + 1).unwrap_err().contains("has 65 items, at most 64"));
+        let two = "- { host: [a, b], root: x }\n- { host: [c, B], root: y }\n";
+        assert_eq!(
+            read(two).unwrap_err(),
+            "f:3:3: routes[1] has the same host and path as the route at line 2"
+        );
     }
 
     #[test]

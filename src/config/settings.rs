@@ -68,8 +68,8 @@ pub enum Address {
 /// What answers requests below one path prefix of one host.
 #[derive(Clone, Debug)]
 pub struct Route {
-    /// Lower case, without port; `*.example.com` for any name below; absent: any host.
-    pub host: Option<String>,
+    /// Lower case, without port; `*.example.com` for any name below; none: any host.
+    pub hosts: Vec<String>,
     /// The prefix, beginning with `/`; `/api/` and `/api` both match what lies below, on segment boundaries.
     pub path: String,
     /// What the route does.
@@ -80,6 +80,14 @@ pub struct Route {
     pub methods: Vec<String>,
     /// What pages of other origins may read; absent: nothing is said about it.
     pub cors: Option<Cors>,
+}
+
+impl Route {
+    /// The hosts one by one; `None` alone for any.
+    pub fn hosts(&self) -> impl Iterator<Item = Option<&str>> {
+        let any = self.hosts.is_empty().then_some(None);
+        any.into_iter().chain(self.hosts.iter().map(|host| Some(host.as_str())))
+    }
 }
 
 /// What pages of other origins may read and ask for (the CORS protocol of the Fetch standard).

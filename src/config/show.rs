@@ -133,8 +133,10 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
     writeln!(out, "routes:")?;
     for route in routes.iter().filter(|route| !welcome(route)) {
         writeln!(out, "  - path: {}", quote(&route.path))?;
-        if let Some(host) = &route.host {
-            writeln!(out, "    host: {}", quote(host))?;
+        match route.hosts.as_slice() {
+            [] => {}
+            [host] => writeln!(out, "    host: {}", quote(host))?,
+            hosts => write_list(out, "    host", hosts)?,
         }
         match &route.action {
             Action::Files(files) => {

@@ -9,6 +9,7 @@ mod cors;
 mod files;
 mod freshness;
 mod handler;
+mod hosts;
 mod listing;
 mod methods;
 mod mount;

@@ -1,11 +1,12 @@
 //! Which routes and handlers may answer a request, in order: of the first host that matches, the longest path first.
 
-use std::{rc::Rc, sync::Arc};
+use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use super::{
     Handler, Handlers, Response, RouteFields,
     cors::Cors,
     files::Files,
+    hosts::Hosts,
     methods::Methods,
     mount::{MethodName, Mount, Place},
     redirect::Redirect,
@@ -52,15 +53,11 @@ impl Site {
 
 /// The routes and handlers as one shard uses them.
 pub struct Router {
-    /// In the order written. Handlers stand among the routes of each host, and alone in a last one for every name.
-    hosts: Vec<Host>,
+    hosts: Hosts,
+    /// What each host has, in the order in which it is asked. Handlers stand among the routes of each host, and alone in
+    /// a last one for every name.
+    entries: Vec<Vec<Entry>>,
     has_handlers: bool,
-}
-
-struct Host {
-    pattern: Option<String>,
-    /// In the order in which they are asked.
-    entries: Vec<Entry>,
 }
 
 #[derive(Clone)]
@@ -126,7 +123,8 @@ impl Router {
     /// The routes and handlers of a site. What answers is made anew for each shard.
     pub fn new(site: &Site) -> Self {
         let mounted: Vec<Entry> = site.handlers.iter().map(Entry::from).collect();
-        let mut hosts: Vec<Host> = Vec::new();
+        let (mut hosts, mut entries) = (Vec::new(), Vec::<Vec<Entry>>::new());
+        let mut positions: HashMap<Option<&str>, usize> = HashMap::new();
         for (route, root) in site.settings.routes.iter().zip(&site.roots) {
             let entry = Entry {
                 place: Place::Prefix(route.path.trim_matches('/').into()),
@@ -137,28 +135,32 @@ impl Router {
                     cors: route.cors.as_ref().map(|cors| Rc::new(Cors::new(cors))),
                 },
             };
-            match hosts.iter_mut().find(|host| host.pattern == route.host) {
-                Some(host) => host.entries.push(entry),
-                None => hosts.push(Host { pattern: route.host.clone(), entries: vec![entry] }),
+            for host in route.hosts() {
+                let position = *positions.entry(host).or_insert_with(|| {
+                    hosts.push(host.map(str::to_owned));
+                    entries.push(Vec::new());
+                    hosts.len() - 1
+                });
+                entries[position].push(entry.clone());
             }
         }
-        for host in &mut hosts {
-            host.entries.extend(mounted.iter().cloned());
+        for of_host in &mut entries {
+            of_host.extend(mounted.iter().cloned());
         }
-        if hosts.last().is_none_or(|last| last.pattern.is_some()) {
-            hosts.push(Host { pattern: None, entries: mounted });
+        if hosts.last().is_none_or(|last| last.is_some()) {
+            hosts.push(None);
+            entries.push(mounted);
         }
-        for host in &mut hosts {
-            host.entries
-                .sort_by_key(|entry| (entry.place.precedence(), MethodName::precedence(&entry.method)));
+        for of_host in &mut entries {
+            of_host.sort_by_key(|entry| (entry.place.precedence(), MethodName::precedence(&entry.method)));
         }
-        Router { hosts, has_handlers: !site.handlers.is_empty() }
+        Router { hosts: Hosts::new(hosts), entries, has_handlers: !site.handlers.is_empty() }
     }
 
     /// A router with one handler for everything.
     pub fn single(handler: Rc<dyn Handler>) -> Self {
         let entry = Entry { place: Place::Prefix(Vec::new()), method: None, target: Target::plain(handler) };
-        Router { hosts: vec![Host { pattern: None, entries: vec![entry] }], has_handlers: false }
+        Router { hosts: Hosts::new(vec![None]), entries: vec![vec![entry]], has_handlers: false }
     }
 
     /// Whether the host has added handlers.
@@ -180,18 +182,21 @@ impl Router {
     }
 
     fn entries(&self, request: Request<'_>, path: &[u8]) -> &[Entry] {
-        let Some((last, others)) = self.hosts.split_last() else { return &[] };
+        let Some((last, others)) = self.entries.split_last() else { return &[] };
         if others.is_empty() {
-            return &last.entries;
+            return last;
         }
-        let name = request.host().map(host_name).unwrap_or_default();
+        let host = request.host().unwrap_or_default();
         let is_route =
             |entry: &Entry| matches!(entry.place, Place::Prefix(_)) && entry.place.matches(path).is_some();
-        let host = others.iter().find(|host| {
-            host.pattern.as_deref().is_none_or(|pattern| host_matches(pattern.as_bytes(), name))
-                && host.entries.iter().any(is_route)
-        });
-        &host.unwrap_or(last).entries
+        let mut from = 0;
+        while let Some(position) = self.hosts.find(host, from) {
+            match others.get(position) {
+                Some(entries) if entries.iter().any(is_route) => return entries,
+                _ => from = position + 1,
+            }
+        }
+        last
     }
 }
 
@@ -222,52 +227,14 @@ fn render(headers: &[(String, String)]) -> Option<Rc<[u8]>> {
     Some(text.into_bytes().into())
 }
 
-/// A host without its port and its final dot. An IPv6 literal keeps its brackets.
-fn host_name(host: &[u8]) -> &[u8] {
-    let end = match host.iter().rposition(|&byte| byte == b':' || byte == b']') {
-        Some(position) if host[position] == b':' => position,
-        _ => host.len(),
-    };
-    let name = &host[..end];
-    name.strip_suffix(b".").unwrap_or(name)
-}
-
-/// Patterns are lower case already; `*.` stands for one or more labels.
-fn host_matches(pattern: &[u8], name: &[u8]) -> bool {
-    match pattern.strip_prefix(b"*") {
-        Some(suffix) => {
-            name.len() > suffix.len() && name[name.len() - suffix.len()..].eq_ignore_ascii_case(suffix)
-        }
-        None => pattern.eq_ignore_ascii_case(name),
-    }
-}
-
 impl std::fmt::Debug for Router {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Router").field("hosts", &self.hosts.len()).finish()
+        f.debug_struct("Router").field("hosts", &self.entries.len()).finish()
     }
 }
 
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Target").finish_non_exhaustive()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_host_is_compared_without_port_case_and_final_dot() {
-        assert_eq!(host_name(b"example.com:8080"), b"example.com");
-        assert_eq!(host_name(b"example.com."), b"example.com");
-        assert_eq!(host_name(b"[::1]:80"), b"[::1]");
-        assert_eq!(host_name(b"[::1]"), b"[::1]");
-        assert!(host_matches(b"example.com", b"EXAMPLE.com"));
-        assert!(host_matches(b"*.example.com", b"a.b.Example.com"));
-        assert!(!host_matches(b"*.example.com", b"example.com"));
-        assert!(!host_matches(b"*.example.com", b".example.com"));
-        assert!(!host_matches(b"example.com", b"www.example.com"));
     }
 }

@@ -58,6 +58,65 @@ fn a_host_is_matched_exactly_by_wildcard_or_not_at_all() {
 }
 
 #[test]
+fn a_route_answers_for_each_of_its_hosts() {
+    let server = with_routes(
+        &["one", "two"],
+        "- { host: [a.example, '*.b.example', '[::1]'], root: '{one}' }\n\
+         - { host: [c.example, www.b.example], path: /deep/, root: '{two}' }",
+    );
+    let table = [
+        ("A.example:80", "/who", "one"),
+        ("x.b.example.", "/who", "one"),
+        ("[::1]:1", "/who", "one"),
+        ("c.example", "/deep/who", "two"),
+        // The first host that matches and has a route for the path.
+        ("www.b.example", "/deep/who", ""),
+        ("www.b.example", "/who", "one"),
+        ("c.example", "/who", ""),
+        ("b.example", "/who", ""),
+        ("d.example", "/who", ""),
+    ];
+    for (host, target, expected) in table {
+        assert_eq!(who(&server, host, target), expected, "{host} {target}");
+    }
+}
+
+#[test]
+fn the_right_one_of_many_hosts_answers() {
+    let names = ["first", "wild", "late", "any"];
+    let mut routes = String::from(
+        "- { host: first.example, root: '{first}' }\n- { host: '*.example', path: /w/, root: '{wild}' }\n",
+    );
+    for n in 0..500 {
+        let _ =
+            writeln!(routes, "- {{ host: ['h{n}.example', '*.h{n}.example'], redirect: {{ to: '/{n}' }} }}");
+    }
+    routes.push_str("- { host: late.example, root: '{late}' }\n- { root: '{any}' }");
+    let server = with_routes(&names, &routes);
+    for n in [0, 250, 499] {
+        for host in [format!("H{n}.Example:8080"), format!("a.b.h{n}.example.")] {
+            let response = server.request("GET", "/x", &format!("Host: {host}\r\n"));
+            assert_eq!(response.field("location"), Some(format!("/{n}/x").as_str()), "{host}");
+        }
+    }
+    for (host, target, expected) in [
+        ("first.example", "/who", "first"),
+        ("late.example", "/who", "late"),
+        ("late.example", "/w/who", "wild"),
+        ("h0.example", "/w/who", "wild"),
+        ("h500.example", "/who", "any"),
+        ("example", "/who", "any"),
+    ] {
+        assert_eq!(who(&server, host, target), expected, "{host} {target}");
+    }
+    // HTTP/1.0 may have no host at all; an absolute target's comes before the field.
+    let mut client = server.connect();
+    client.send("GET /who HTTP/1.0\r\n\r\n");
+    assert_eq!(client.response().body, b"any");
+    assert_eq!(who(&server, "first.example", "http://LATE.example:80/who"), "late");
+}
+
+#[test]
 fn the_target_s_host_comes_before_the_field() {
     let server =
         with_routes(&["one", "two"], "- { host: one, root: '{one}' }\n- { host: two, root: '{two}' }");
