@@ -47,7 +47,7 @@ fn field(line: &[u8]) -> Option<(&[u8], &[u8])> {
 /// A date that is understood is understood when it is written our way too.
 fn check_date(value: &[u8]) {
     if let Some(seconds) = date::parse(value) {
-        assert_eq!(date::parse(&date::format(seconds)), Some(seconds), "{:?}", value.escape_ascii());
+        assert_eq!(date::parse(&date::format(seconds)), Some(seconds), "{}", value.escape_ascii());
     }
 }
 

@@ -203,7 +203,7 @@ fn check_framing(request: Request<'_>) {
             assert!(digits.iter().all(u8::is_ascii_digit));
             assert_eq!(super::number(digits), length);
         }
-        (lengths, _, framing) => panic!("{framing:?} for {lengths:?} and {:?}", codings.escape_ascii()),
+        (lengths, _, framing) => panic!("{framing:?} for {lengths:?} and {}", codings.escape_ascii()),
     }
     let hosts = named("host");
     assert!(hosts.len() == 1 || (hosts.is_empty() && request.version() == Version::Http10));

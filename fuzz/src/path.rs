@@ -44,7 +44,7 @@ fn check_path(path: &[u8]) {
     }
     let segments = path.strip_suffix(b"/").unwrap_or(path);
     for segment in segments.split(|&byte| byte == b'/') {
-        assert!(!matches!(segment, b"" | b"." | b".."), "{:?}", path.escape_ascii());
+        assert!(!matches!(segment, b"" | b"." | b".."), "{}", path.escape_ascii());
     }
 }
 
@@ -58,7 +58,7 @@ fn check_again(path: &[u8], escape: fn(u8) -> bool, buffer: &mut PathBuffer) {
             raw.push(byte);
         }
     }
-    assert_eq!(decode(&raw, Dotfiles::Served, buffer), Ok(path), "{:?}", raw.escape_ascii());
+    assert_eq!(decode(&raw, Dotfiles::Served, buffer), Ok(path), "{}", raw.escape_ascii());
 }
 
 fn escape_needed(byte: u8) -> bool {

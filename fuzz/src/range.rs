@@ -25,7 +25,7 @@ pub fn check(input: &[u8]) -> bool {
             Selected::One(range) => assert!(range.first <= range.last && range.last < size),
             Selected::Several(set) => check_several(set, size, overhead),
         }
-        assert_eq!(plain(value, size, overhead), selected_ranges(&selected), "{:?}", value.escape_ascii());
+        assert_eq!(plain(value, size, overhead), selected_ranges(&selected), "{}", value.escape_ascii());
         partial = matches!(selected, Selected::One(_) | Selected::Several(_));
     }
     partial
@@ -135,9 +135,12 @@ fn asked(value: &[u8]) -> Option<Vec<(Option<u128>, Option<u128>)>> {
         .filter(|spec| !spec.is_empty())
         .map(|spec| {
             let (first, last) = spec.split_once('-')?;
+            // Numbers of one width compare as text.
+            let width = spec.len();
+            let backwards = format!("{last:0>width$}") < format!("{first:0>width$}");
             match (position(first)?, position(last)?) {
                 (None, None) => None,
-                (Some(first), Some(last)) if last < first => None,
+                (Some(_), Some(_)) if backwards => None,
                 bounds => Some(bounds),
             }
         })
