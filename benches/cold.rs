@@ -63,15 +63,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = common::arguments() else { return ExitCode::SUCCESS };
-    match Options::parse(&arguments).and_then(|options| measure(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("cold: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("cold", Options::parse, measure)
 }
 
 /// Measures and prints; whether our server left the page cache as it was.

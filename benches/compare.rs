@@ -99,15 +99,7 @@ impl Case {
 type Figures = HashMap<(&'static str, &'static str), Vec<f64>>;
 
 fn main() -> ExitCode {
-    let Some(arguments) = common::arguments() else { return ExitCode::SUCCESS };
-    match Options::parse(&arguments).and_then(|options| measure(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("compare: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("compare", Options::parse, measure)
 }
 
 struct Options {

@@ -62,15 +62,7 @@ impl Options {
 }
 
 fn main() -> ExitCode {
-    let Some(arguments) = common::arguments() else { return ExitCode::SUCCESS };
-    match Options::parse(&arguments).and_then(|options| measure(&options)) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(message) => {
-            eprintln!("handover: {message}");
-            ExitCode::FAILURE
-        }
-    }
+    common::run("handover", Options::parse, measure)
 }
 
 /// What the clients have counted.

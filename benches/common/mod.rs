@@ -10,6 +10,8 @@ pub mod process;
 pub mod servers;
 pub mod table;
 
+use std::process::ExitCode;
+
 /// A failure is a sentence that says what to do; a bench prints it and ends.
 pub type Outcome<T> = Result<T, String>;
 
@@ -29,6 +31,24 @@ pub fn arguments() -> Option<Vec<String>> {
     }
     println!("not measured: run this with `cargo bench`");
     None
+}
+
+/// What a bench's `main` does: reads what follows `--`, measures, and says what failed. `measure` tells whether every
+/// goal was met.
+pub fn run<Options>(
+    name: &str,
+    parse: impl FnOnce(&[String]) -> Outcome<Options>,
+    measure: impl FnOnce(&Options) -> Outcome<bool>,
+) -> ExitCode {
+    let Some(arguments) = arguments() else { return ExitCode::SUCCESS };
+    match parse(&arguments).and_then(|options| measure(&options)) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(message) => {
+            eprintln!("{name}: {message}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// The middle of `figures` (the mean of the two middle ones of an even count); 0 without figures.

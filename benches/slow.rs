@@ -1,0 +1,325 @@
+//! What others feel, and what the server holds, while thousands of clients send their heads or bodies a few bytes at a
+//! time, or read their answers so: slowhttptest against two shards, and a well-behaved client beside it.
+//!
+//! `cargo bench --bench slow [-- --quick | --connections N | --only NAME]`. Ends with failure when a well-behaved request
+//! fails or takes too long, or the server holds more than a slow connection may cost.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, ExitCode, Stdio},
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+mod common;
+
+use common::{
+    LOAD_CORE, Outcome, SERVER_CORE,
+    load::{self, Client},
+    process::{Process, pin_on_start, pin_thread, raise_descriptor_limit},
+    quantile, servers, table,
+};
+
+/// What a slow connection may add to the server's resident memory: a small buffer, and as much again.
+const CONNECTION_BYTES_MAX: f64 = 8192.0;
+/// Whoever behaves waits no longer than this.
+const LATENCY_MAX: Duration = Duration::from_secs(1);
+/// Between two requests of the client that stays connected.
+const INTERVAL: Duration = Duration::from_millis(5);
+/// Between two that connect anew.
+const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
+const SMALL_BODY: &[u8] = b"Hello, World!";
+const LARGE_BYTES: usize = 4 << 20;
+
+/// One kind of slowness, as slowhttptest is told.
+struct Attack {
+    name: &'static str,
+    path: &'static str,
+    arguments: &'static [&'static str],
+}
+
+const ATTACKS: [Attack; 3] = [
+    // A header line of up to 24 bytes every two seconds, and never the last one.
+    Attack { name: "headers", path: "/small.txt", arguments: &["-H", "-x", "24", "-i", "2"] },
+    // Up to 10 of 8,192 announced bytes every two seconds.
+    Attack { name: "bodies", path: "/small.txt", arguments: &["-B", "-s", "8192", "-x", "10", "-i", "2"] },
+    // 32 bytes every two seconds of a file of 4 MB, through a window of 512 to 1,024 bytes.
+    Attack {
+        name: "readers",
+        path: "/large.bin",
+        arguments: &["-X", "-w", "512", "-y", "1024", "-n", "2", "-z", "32"],
+    },
+];
+
+struct Options {
+    connections: usize,
+    seconds: u64,
+    only: Option<String>,
+}
+
+impl Options {
+    fn parse(arguments: &[String]) -> Outcome<Options> {
+        let mut options = Options { connections: 5000, seconds: 30, only: None };
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            match argument.as_str() {
+                "--quick" => options.seconds = 12,
+                "--connections" => {
+                    let count = arguments.next().and_then(|text| text.parse().ok());
+                    let count = count.filter(|count| (1..=8000).contains(count));
+                    options.connections = count.ok_or("--connections wants a number from 1 to 8000")?;
+                }
+                "--only" => options.only = Some(arguments.next().cloned().unwrap_or_default()),
+                other => {
+                    let known = "--quick, --connections N, --only headers|bodies|readers";
+                    return Err(format!("unknown option {other}: {known} are known"));
+                }
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn main() -> ExitCode {
+    common::run("slow", Options::parse, measure)
+}
+
+/// Measures and prints; whether every goal was met.
+fn measure(options: &Options) -> Outcome<bool> {
+    if !load::installed("slowhttptest") {
+        return Err(format!("slowhttptest is missing: {}", load::install("slowhttptest")));
+    }
+    raise_descriptor_limit();
+    let folder = servers::disk_folder(None)?;
+    let site = folder.path().join("site");
+    let written = fs::create_dir(&site)
+        .and_then(|()| fs::write(site.join("small.txt"), SMALL_BODY))
+        .and_then(|()| fs::write(site.join("large.bin"), vec![b'x'; LARGE_BYTES]));
+    written.map_err(|error| format!("cannot write the site: {error}"))?;
+
+    let (mut clients, mut held, mut missed) = (Vec::new(), Vec::new(), Vec::new());
+    for attack in &ATTACKS {
+        if options.only.as_ref().is_some_and(|only| only != attack.name) {
+            continue;
+        }
+        let server = Server::start(&site, folder.path(), attack.name)?;
+        let alone = server.probe_while(|| {
+            thread::sleep(Duration::from_secs(2));
+            Ok(())
+        })?;
+        clients.extend(rows(attack.name, "alone", &alone.probes));
+        let before = server.process.resident_bytes();
+        let attacked = server.probe_while(|| run(attack, server.port, options))?;
+        clients.extend(rows(attack.name, "beside them", &attacked.probes));
+        server.wait_for_leavers()?;
+        let after = server.process.resident_bytes();
+        let slow = attacked.connections_max.saturating_sub(Server::OWN_CONNECTIONS);
+        let growth = attacked.resident_max.saturating_sub(before) as f64 / slow.max(1) as f64;
+        let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
+        let figures = Figures::read(server.admin_port)?;
+        held.push(vec![
+            attack.name.to_owned(),
+            slow.to_string(),
+            megabytes(before),
+            megabytes(attacked.resident_max),
+            megabytes(after),
+            format!("{growth:.0}"),
+            figures.timeouts.to_string(),
+            figures.shed.to_string(),
+        ]);
+        if slow < options.connections as u64 * 9 / 10 {
+            missed.push(format!("{}: only {slow} connections were open at once", attack.name));
+        }
+        if growth > CONNECTION_BYTES_MAX {
+            missed.push(format!("{}: {growth:.0} B of memory for each connection", attack.name));
+        }
+        for probe in &attacked.probes {
+            if probe.failures > 0 || probe.longest() > LATENCY_MAX {
+                let (failures, longest) = (probe.failures, probe.longest());
+                missed.push(format!("{}: {}: {failures} failures, {longest:?}", attack.name, probe.name));
+            }
+        }
+    }
+    println!("A well-behaved client: latency of {} bytes, microseconds", SMALL_BODY.len());
+    table::print(&["slow", "client", "requests", "failed", "p50", "p99", "max"], &clients);
+    println!("\nWhat the server held (MB), and bytes for each slow connection at the peak");
+    table::print(&["slow", "at once", "before", "peak", "after", "each", "timed out", "shed"], &held);
+    missed.iter().for_each(|what| println!("missed: {what}"));
+    Ok(missed.is_empty())
+}
+
+/// Lets slowhttptest do its worst for as long as it was told.
+fn run(attack: &Attack, port: u16, options: &Options) -> Outcome<()> {
+    let (connections, seconds) = (options.connections.to_string(), options.seconds.to_string());
+    let url = format!("http://127.0.0.1:{port}{}", attack.path);
+    let mut command = Command::new("slowhttptest");
+    command.args(attack.arguments).args(["-c", &connections, "-r", "1000", "-l", &seconds, "-u", &url]);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    pin_on_start(&mut command, LOAD_CORE);
+    // It says how it ended in its status, which is nothing to go by: being cut by the server is one of the ways.
+    command.status().map(drop).map_err(|error| format!("cannot run slowhttptest: {error}"))
+}
+
+/// Two shards, and room for every connection.
+struct Server {
+    process: Process,
+    port: u16,
+    admin_port: u16,
+}
+
+/// What was seen while something went on.
+struct Seen {
+    probes: [Probe; 2],
+    resident_max: u64,
+    connections_max: u64,
+}
+
+impl Server {
+    /// Connections of the well-behaved clients.
+    const OWN_CONNECTIONS: u64 = 2;
+
+    fn start(site: &Path, parent: &Path, name: &str) -> Outcome<Server> {
+        let configuration = parent.join(format!("{name}.yaml"));
+        let (port, admin_port) = (servers::free_port()?, servers::free_port()?);
+        let text = format!(
+            "shards: 2\nlisten: [\"127.0.0.1:{port}\"]\nadmin: {{address: \"127.0.0.1:{admin_port}\"}}\n\
+             routes: [{{path: /, root: \"{}\"}}]\n\
+             memory: {{worker_connections: 8192, open_file_cache: 100, raise_nofile: true}}\n",
+            site.display()
+        );
+        fs::write(&configuration, text).map_err(|error| format!("cannot write a configuration: {error}"))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
+        command.arg("-c").arg(configuration);
+        let mut process = Process::start(&mut command, SERVER_CORE, &parent.join(format!("{name}.log")))?;
+        process.wait_until(|_| Client::connect(admin_port).is_ok() && Client::connect(port).is_ok())?;
+        Ok(Server { process, port, admin_port })
+    }
+
+    /// Does `work`, with the well-behaved clients beside it and an eye on the server.
+    fn probe_while(&self, work: impl FnOnce() -> Outcome<()>) -> Outcome<Seen> {
+        let ends = AtomicBool::new(false);
+        let peak = Mutex::new((0, 0));
+        let (probes, worked) = thread::scope(|scope| {
+            let staying = scope.spawn(|| Probe::run("stays connected", self.port, INTERVAL, true, &ends));
+            let coming =
+                scope.spawn(|| Probe::run("connects anew", self.port, CONNECT_INTERVAL, false, &ends));
+            scope.spawn(|| {
+                while !ends.load(Relaxed) {
+                    let connections = Figures::read(self.admin_port).map_or(0, |figures| figures.connections);
+                    if let Ok(mut peak) = peak.lock() {
+                        peak.0 = peak.0.max(self.process.resident_bytes());
+                        peak.1 = peak.1.max(connections);
+                    }
+                    thread::sleep(SAMPLE_INTERVAL);
+                }
+            });
+            let worked = work();
+            ends.store(true, Relaxed);
+            let joined = |handle: thread::ScopedJoinHandle<'_, Probe>| {
+                handle.join().map_err(|_| "a probe panicked".to_owned())
+            };
+            (joined(staying).and_then(|one| Ok([one, joined(coming)?])), worked)
+        });
+        worked?;
+        let (resident_max, connections_max) = peak.into_inner().unwrap_or_default();
+        Ok(Seen { probes: probes?, resident_max, connections_max })
+    }
+
+    /// Waits until the slow clients are gone.
+    fn wait_for_leavers(&self) -> Outcome<()> {
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while Figures::read(self.admin_port)?.connections > 0 {
+            if Instant::now() > deadline {
+                return Err("connections are left half a minute after the slow clients went".to_owned());
+            }
+            thread::sleep(SAMPLE_INTERVAL);
+        }
+        Ok(())
+    }
+}
+
+/// What the metrics say.
+struct Figures {
+    connections: u64,
+    timeouts: u64,
+    shed: u64,
+}
+
+impl Figures {
+    fn read(admin_port: u16) -> Outcome<Figures> {
+        let text = String::from_utf8_lossy(&load::fetch(admin_port, "/metrics")?).into_owned();
+        let sum = |name: &str| -> u64 {
+            let samples = text.lines().filter_map(|line| line.strip_prefix(name));
+            let values = samples.filter(|rest| rest.starts_with(['{', ' ']));
+            values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+        };
+        Ok(Figures {
+            connections: sum("webserver_connections_active") + sum("webserver_connections_idle"),
+            timeouts: sum("webserver_timeouts_total"),
+            shed: sum("webserver_connections_shed_total"),
+        })
+    }
+}
+
+/// A client that behaves, and how it fared.
+struct Probe {
+    name: &'static str,
+    /// Microseconds, in ascending order.
+    latencies: Vec<f64>,
+    failures: usize,
+}
+
+impl Probe {
+    /// Asks every `interval` until `ends` says so, over one connection if it `stays`.
+    fn run(name: &'static str, port: u16, interval: Duration, stays: bool, ends: &AtomicBool) -> Probe {
+        pin_thread(LOAD_CORE);
+        let mut probe = Probe { name, latencies: Vec::new(), failures: 0 };
+        let mut client = None;
+        while !ends.load(Relaxed) {
+            let begun = Instant::now();
+            let answered = client.take().map_or_else(|| Client::connect(port), Ok).and_then(|mut client| {
+                client.ask("/small.txt")?;
+                let body = client.receive()?;
+                if body == SMALL_BODY { Ok(client) } else { Err("wrong bytes".to_owned()) }
+            });
+            match answered {
+                Ok(asked) => {
+                    probe.latencies.push(begun.elapsed().as_secs_f64() * 1e6);
+                    client = stays.then_some(asked);
+                }
+                Err(_) => probe.failures += 1,
+            }
+            thread::sleep(interval.saturating_sub(begun.elapsed()));
+        }
+        probe.latencies.sort_by(f64::total_cmp);
+        probe
+    }
+
+    fn longest(&self) -> Duration {
+        Duration::from_secs_f64(self.latencies.last().copied().unwrap_or(0.0) / 1e6)
+    }
+}
+
+fn rows(attack: &str, when: &str, probes: &[Probe; 2]) -> Vec<Vec<String>> {
+    let row = |probe: &Probe| {
+        let figure = |share: f64| format!("{:.0}", quantile(&probe.latencies, share));
+        vec![
+            attack.to_owned(),
+            format!("{}, {when}", probe.name),
+            probe.latencies.len().to_string(),
+            probe.failures.to_string(),
+            figure(0.5),
+            figure(0.99),
+            figure(1.0),
+        ]
+    };
+    probes.iter().map(row).collect()
+}
