@@ -37,6 +37,9 @@ const CONNECTIONS: usize = 64;
 /// What is asked for: more than fits a packet, and known byte for byte.
 const BODY_BYTES: usize = 10_000;
 
+/// Failures that are told one by one.
+const FAILURES_SHOWN: u64 = 10;
+
 struct Options {
     requests: u64,
 }
@@ -93,7 +96,11 @@ fn measure(options: &Options) -> Outcome<bool> {
             let (count, body) = (&count, &body);
             scope.spawn(move || ask_until_stopped(port, keep_alive, body, count))
         });
-        let disturbed = scope.spawn(|| server.disturb(&count.stop));
+        let disturbed = scope.spawn(|| {
+            let disturbed = server.disturb(&count.stop);
+            count.stop.store(true, Ordering::Relaxed);
+            disturbed
+        });
         let wrk = wrk_until(port, options.requests, &count);
         count.stop.store(true, Ordering::Relaxed);
         for client in clients {
@@ -240,8 +247,10 @@ fn ask_until_stopped(port: u16, keep_alive: bool, body: &[u8], count: &Count) {
                 count.answered.fetch_add(1, Ordering::Relaxed);
             }
             Err(message) => {
-                println!("failed: {message}");
-                count.failed.fetch_add(1, Ordering::Relaxed);
+                let before = count.failed.fetch_add(1, Ordering::Relaxed);
+                if before < FAILURES_SHOWN {
+                    println!("failed: {message}");
+                }
             }
         }
     }
@@ -254,11 +263,13 @@ struct Seen {
     failed: u64,
 }
 
-/// Runs wrk until it and the clients have had `requests` answers.
+/// Runs wrk until it and the clients have had `requests` answers, or were told to stop.
 fn wrk_until(port: u16, requests: u64, count: &Count) -> Outcome<Seen> {
     let mut seen = Seen::default();
     let mut closing = false;
-    while seen.answered + count.answered.load(Ordering::Relaxed) < requests {
+    while seen.answered + count.answered.load(Ordering::Relaxed) < requests
+        && !count.stop.load(Ordering::Relaxed)
+    {
         let mut command = Command::new("wrk");
         command.args(["-t1", "-c", &CONNECTIONS.to_string(), "-d", &format!("{WRK_SECONDS}s")]);
         if closing {
@@ -270,6 +281,9 @@ fn wrk_until(port: u16, requests: u64, count: &Count) -> Outcome<Seen> {
         let (answered, failed) = load::wrk_failures(&text)?;
         if failed > 0 {
             println!("wrk, {}:\n{text}", if closing { "closing" } else { "kept alive" });
+        }
+        if answered == 0 {
+            return Err(format!("the server answers nothing any more; wrk printed: {text}"));
         }
         seen.answered += answered;
         seen.failed += failed;

@@ -129,7 +129,10 @@ fn however_a_connection_ends_its_client_may_have_another() {
         client.finish();
         client.expect_finish();
         server.await_no_connections();
+        // It may be gone before the server knows of it.
+        let accepted = server.metric("webserver_connections_accepted_total");
         drop(from(ONE, &server));
+        server.await_metric("webserver_connections_accepted_total", accepted + 1);
         server.await_no_connections();
     }
     let _client = served(ONE, &server);
