@@ -101,12 +101,15 @@ fn a_hot_request_allocates_nothing() {
     fs::write(folder.path().join("1k"), vec![b'x'; 1024]).unwrap();
     fs::write(folder.path().join("20k"), vec![b'x'; 20 << 10]).unwrap();
     fs::write(folder.path().join("index.html"), "index").unwrap();
+    fs::write(folder.path().join("index.html.gz"), "gzip").unwrap();
     let mut config = Config::new();
     // Looking at a file again after `valid` opens it, which allocates: not what is measured here.
     let text = format!(
         "shards: 1\nlisten: [\"127.0.0.1:0\"]\nmemory: {{ open_file_cache: {{ entries: 100, valid: 1h }} }}\n\
-         routes: [{{ path: /app, root: {}, fallback: /13, cache_control: [{{ pattern: \"*\", expires: 1h }}] }}]",
-        folder.path().display()
+         routes:\n\
+         - {{ path: /app, root: {root}, fallback: /13, cache_control: [{{ pattern: \"*\", expires: 1h }}] }}\n\
+         - {{ path: /coded, root: {root}, precompressed: [br, zstd, gzip] }}\n",
+        root = folder.path().display()
     );
     config.load_yaml(&text).unwrap();
     config.set("memory.mmap.max_file", "256KB").unwrap();
@@ -124,6 +127,10 @@ fn a_hot_request_allocates_nothing() {
         ("with a browser's fields", "/13", BROWSER, "", "HTTP/1.1 200", 1),
         ("not modified", "/13", "If-None-Match: *\r\n", "", "HTTP/1.1 304", 1),
         ("a fallback that expires", "/app/missing", "", "", "HTTP/1.1 200", 1),
+        ("a coding, after two that are missing", "/coded/index.html", BROWSER, "", "HTTP/1.1 200", 1),
+        ("a coding of an index", "/coded/", "Accept-Encoding: gzip;q=0.5, *;q=0\r\n", "", "HTTP/1.1 200", 1),
+        ("a coding not modified", "/coded/index.html", CODED_NOT_MODIFIED, "", "HTTP/1.1 304", 1),
+        ("no coding where there are some", "/coded/index.html", "", "", "HTTP/1.1 200", 1),
         ("four at once", "/13", "", "", "HTTP/1.1 200", 4),
         ("a handler", "/handler/a?b", BROWSER, "", "HTTP/1.1 200", 1),
         ("a handler and a body", "/handler/a", "Content-Length: 5\r\n", "hello", "HTTP/1.1 200", 4),
@@ -156,6 +163,7 @@ fn a_hot_request_allocates_nothing() {
     server.stop(Duration::from_secs(20)).unwrap();
 }
 
+const CODED_NOT_MODIFIED: &str = "Accept-Encoding: gzip\r\nIf-None-Match: *\r\n";
 const BROWSER: &str = "User-Agent: Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0\r\n\
 Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8\r\nAccept-Language: en-GB,en;q=0.5\r\n\
 Accept-Encoding: gzip, deflate, br, zstd\r\nConnection: keep-alive\r\nUpgrade-Insecure-Requests: 1\r\n\

@@ -4,7 +4,7 @@ use std::{fs, net::TcpListener, os::fd::OwnedFd, path::Path, time::Duration};
 
 use webserver::{
     ErrorKind,
-    config::{AccessFormat, Action, Address, Config, Host, Level, LogPath, Settings},
+    config::{AccessFormat, Action, Address, Coding, Config, Host, Level, LogPath, Settings},
 };
 
 const HOST: Host = Host { cores: 4, nofile_soft: 1 << 16, nofile_hard: 1 << 20, binary: false };
@@ -84,6 +84,7 @@ routes:
     root: ./public
     listing: true
     canonical: true
+    precompressed: [zstd, br]
     cache_control:
       - { pattern: "*.css", value: "public, max-age=60", expires: 1m }
       - { pattern: "\"?/*", expires: 0 }
@@ -176,6 +177,7 @@ fn every_key_is_taken() {
     assert_eq!((files.fallback.as_deref(), files.error_pages.len()), (Some("/index ü.html"), 2));
     let Action::Files(cached) = &settings.routes[1].action else { panic!("files") };
     assert_eq!(cached.cache_control[1].expires, Some(Duration::ZERO));
+    assert_eq!(cached.precompressed, [Coding::Zstd, Coding::Br]);
     let Action::Redirect(redirect) = &settings.routes[2].action else { panic!("redirect") };
     assert_eq!((redirect.to.as_str(), redirect.status), ("/new/", 308));
     assert_eq!(settings.memory.buffer_pools.large, 12);

@@ -4,6 +4,7 @@
 //! `tests/corpus.rs` does by including this file. Safe code over the public interface of the server, without a
 //! dependency of its own. A broken promise is a panic; what `check` returns is whether the parser took the input.
 
+pub mod accept_encoding;
 pub mod body;
 pub mod conditional;
 pub mod configuration;
@@ -25,6 +26,7 @@ pub type Check = fn(&[u8]) -> bool;
 
 /// Every target under the name of its folder in `corpus/` and of its program.
 pub const TARGETS: &[(&str, Check)] = &[
+    ("accept_encoding", accept_encoding::check),
     ("body", body::check),
     ("conditional", conditional::check),
     ("configuration", configuration::check),

@@ -434,7 +434,6 @@ mod tests {
         for (text, told) in [
             ("listen:\n  - { address: \"127.0.0.1:1\", tls: {} }", "f:2:31: listen[0].tls"),
             ("routes: [{ proxy: { upstreams: [] } }]", "f:1:12: routes[0].proxy"),
-            ("routes: [{ root: a, precompressed: [] }]", "f:1:21: routes[0].precompressed"),
             ("memory: { profile: small }", "f:1:11: memory.profile"),
             ("memory: { budget: 1GB }", "f:1:11: memory.budget"),
             ("memory: { tls_session_cache: 5MB }", "f:1:11: memory.tls_session_cache"),

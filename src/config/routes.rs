@@ -69,13 +69,14 @@ pub(super) fn read_routes(routes: &Field<'_>) -> Result<Vec<Route>> {
 }
 
 fn read_route(item: &Field<'_>) -> Result<Route> {
-    const KEYS: [&str; 15] = [
+    const KEYS: [&str; 16] = [
         "host",
         "path",
         "root",
         "index",
         "dotfiles",
         "types",
+        "precompressed",
         "listing",
         "canonical",
         "fallback",
@@ -86,7 +87,7 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         "cors",
         "redirect",
     ];
-    const LATER: [&str; 2] = ["precompressed", "proxy"];
+    const LATER: [&str; 1] = ["proxy"];
     let (mut hosts, mut path, mut headers) = (Vec::new(), String::from("/"), Vec::new());
     let mut methods: Option<(Vec<String>, Field<'_>)> = None;
     let mut cors = None;

@@ -143,6 +143,8 @@ pub struct Files {
     pub dotfiles: bool,
     /// Media types by extension (lower case, without dot) that override the built-in table.
     pub types: BTreeMap<String, String>,
+    /// Content codings whose files are looked for beside each file, the one that is preferred first; each once.
+    pub precompressed: Vec<Coding>,
     /// List a folder that has no index.
     pub listing: bool,
     /// Redirect to the canonical spelling of a path.
@@ -165,6 +167,43 @@ pub struct CacheRule {
     pub value: Option<String>,
     /// How long after the response `Expires` is, in whole seconds; absent: no such field. One of the two is there.
     pub expires: Option<Duration>,
+}
+
+/// A content coding (RFC 9110 8.4.1) that a file can have been put into beforehand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Coding {
+    /// Brotli, RFC 7932.
+    Br,
+    /// Zstandard, RFC 8878.
+    Zstd,
+    /// Gzip, RFC 1952.
+    Gzip,
+}
+
+impl Coding {
+    /// All there are, in the order of their numbers.
+    pub const ALL: [Coding; Coding::COUNT] = [Coding::Br, Coding::Zstd, Coding::Gzip];
+
+    /// Number of variants.
+    pub const COUNT: usize = Coding::Gzip as usize + 1;
+
+    /// The name in header fields and in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Coding::Br => "br",
+            Coding::Zstd => "zstd",
+            Coding::Gzip => "gzip",
+        }
+    }
+
+    /// What a file's name ends in when its content is coded so.
+    pub fn suffix(self) -> &'static str {
+        match self {
+            Coding::Br => ".br",
+            Coding::Zstd => ".zst",
+            Coding::Gzip => ".gz",
+        }
+    }
 }
 
 /// A redirect: `to` replaces the route's prefix and the rest of the path and the query are kept.

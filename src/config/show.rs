@@ -143,6 +143,8 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
                 writeln!(out, "    root: {}", quote(&files.root.display().to_string()))?;
                 write_list(out, "    index", &files.index)?;
                 writeln!(out, "    dotfiles: {}", files.dotfiles)?;
+                let codings: Vec<&str> = files.precompressed.iter().map(|coding| coding.name()).collect();
+                writeln!(out, "    precompressed: [{}]", codings.join(", "))?;
                 write_map(out, "types", &mut files.types.iter())?;
                 write_files(out, files)?;
             }

@@ -10,16 +10,28 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{http::date, sys::open::FileStat};
+use crate::{config::Coding, http::date, sys::open::FileStat};
 
 const ETAG_NAME: &[u8] = b"ETag: ";
 const CONTENT_TYPE_NAME: &str = "Content-Type: ";
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
 
+/// What of content negotiation (RFC 9110 12) is true of a file, and said in its fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Negotiated {
+    /// Nothing: there is no other representation.
+    No,
+    /// It is sent as it is, where another request may get a coding of it.
+    Identity,
+    /// It is this coding of another file, whose media type it has.
+    Coded(Coding),
+}
+
 /// An open regular file, ready to be sent. Held as `Rc<OpenFile>` by the cache and by each response that uses it.
 #[derive(Debug)]
 pub struct OpenFile {
-    /// `ETag`, `Last-Modified` | `Content-Type`, `Accept-Ranges` | `Content-Length`, each line with its CRLF.
+    /// `ETag`, `Last-Modified`, `Vary` | `Content-Type`, `Content-Encoding`, `Accept-Ranges` | `Content-Length`, each
+    /// line with its CRLF.
     head: Box<[u8]>,
     /// Where the first bar of `head` is.
     validators_end: u16,
@@ -27,6 +39,7 @@ pub struct OpenFile {
     length_start: u16,
     /// Length of the entity tag, which follows `ETAG_NAME`.
     etag_bytes: u16,
+    is_coded: bool,
     fd: OwnedFd,
     modified_unix_seconds: u64,
     content: Option<Bytes>,
@@ -40,6 +53,7 @@ impl OpenFile {
         fd: OwnedFd,
         stat: FileStat,
         media_type: &str,
+        negotiated: Negotiated,
         content: Option<Bytes>,
         now_unix_seconds: u64,
     ) -> Self {
@@ -54,13 +68,21 @@ impl OpenFile {
         head.extend_from_slice(b"\r\nLast-Modified: ");
         head.extend_from_slice(&date::format(modified_unix_seconds));
         head.extend_from_slice(b"\r\n");
+        if negotiated != Negotiated::No {
+            head.extend_from_slice(b"Vary: Accept-Encoding\r\n");
+        }
         let validators_end = head.len();
-        put(&mut head, format_args!("{CONTENT_TYPE_NAME}{media_type}\r\nAccept-Ranges: bytes\r\n"));
+        put(&mut head, format_args!("{CONTENT_TYPE_NAME}{media_type}\r\n"));
+        if let Negotiated::Coded(coding) = negotiated {
+            put(&mut head, format_args!("Content-Encoding: {}\r\n", coding.name()));
+        }
+        head.extend_from_slice(b"Accept-Ranges: bytes\r\n");
         let length_start = head.len();
         put(&mut head, format_args!("Content-Length: {}\r\n", stat.size));
         OpenFile {
             validators_end: position(validators_end),
             length_start: position(length_start),
+            is_coded: matches!(negotiated, Negotiated::Coded(_)),
             etag_bytes: position(etag_end - ETAG_NAME.len()),
             head: head.into_boxed_slice(),
             fd,
@@ -80,7 +102,7 @@ impl OpenFile {
         &self.head[..usize::from(self.length_start)]
     }
 
-    /// The fields of a 304 (RFC 9110 section 15.4.5): `ETag` and `Last-Modified`.
+    /// The fields of a 304 (RFC 9110 section 15.4.5): `ETag`, `Last-Modified` and, if it is negotiated, `Vary`.
     pub fn validators(&self) -> &[u8] {
         &self.head[..usize::from(self.validators_end)]
     }
@@ -90,6 +112,11 @@ impl OpenFile {
         let lines = &self.head[usize::from(self.validators_end)..];
         let end = lines.iter().position(|&byte| byte == b'\r').unwrap_or(lines.len());
         lines.get(CONTENT_TYPE_NAME.len()..end).unwrap_or_default()
+    }
+
+    /// Whether it has a `Content-Encoding`.
+    pub fn is_coded(&self) -> bool {
+        self.is_coded
     }
 
     /// The strong entity tag with its quotes: `"inode-size-mtime"`.
@@ -149,8 +176,12 @@ mod tests {
     use std::fs::File;
 
     fn file(stat: FileStat, now_unix_seconds: u64) -> OpenFile {
+        negotiated(stat, Negotiated::No, now_unix_seconds)
+    }
+
+    fn negotiated(stat: FileStat, negotiated: Negotiated, now_unix_seconds: u64) -> OpenFile {
         let fd = File::open("/dev/null").unwrap().into();
-        OpenFile::new(fd, stat, "text/plain", None, now_unix_seconds)
+        OpenFile::new(fd, stat, "text/plain", negotiated, None, now_unix_seconds)
     }
 
     const STAT: FileStat = FileStat {
@@ -175,6 +206,24 @@ mod tests {
         assert_eq!(text(file.media_type()), "text/plain");
         assert_eq!(text(file.etag()), "\"12ab-12c-ae1b981bc490a05\"");
         assert_eq!(file.modified_unix_seconds(), 784_111_777);
+    }
+
+    #[test]
+    fn says_what_was_negotiated() {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        let plain = file(STAT, 1_000_000_000);
+        let validators = text(plain.validators()) + "Vary: Accept-Encoding\r\n";
+        for (what, coding) in
+            [(Negotiated::Identity, ""), (Negotiated::Coded(Coding::Zstd), "Content-Encoding: zstd\r\n")]
+        {
+            let file = negotiated(STAT, what, 1_000_000_000);
+            let middle = format!("Content-Type: text/plain\r\n{coding}Accept-Ranges: bytes\r\n");
+            assert_eq!(text(file.validators()), validators);
+            assert_eq!(text(file.head_without_length()), format!("{validators}{middle}"));
+            assert_eq!(text(file.head_full()), format!("{validators}{middle}Content-Length: 300\r\n"));
+            assert_eq!((file.media_type(), file.is_coded()), (&b"text/plain"[..], !coding.is_empty()));
+        }
+        assert!(!plain.is_coded());
     }
 
     #[test]

@@ -13,7 +13,7 @@ pub mod path;
 pub mod root;
 
 pub use cache::{FileCache, Found};
-pub use file::OpenFile;
+pub use file::{Negotiated, OpenFile};
 pub use folder::Folder;
 pub use mapped::{MappedSlice, MmapCache};
 pub use open::{CONTENT_FILE_BYTES, CONTENT_FILE_BYTES_MAX, FileError, How, Opened};

@@ -11,7 +11,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::{OpenFile, Root};
+use super::{Negotiated, OpenFile, Root};
 use crate::{
     http::mime,
     sys::open::{self as sys, FileKind, Lookup},
@@ -112,8 +112,8 @@ impl FileError {
     }
 }
 
-/// Looks up `path` (as [`super::path::decode`] returns it: relative, decoded) below `root`, and reads the file when it
-/// has at most `content_bytes_max` bytes (and at most [`CONTENT_FILE_BYTES_MAX`]); 0 reads none but empty files.
+/// Looks up `path` (as [`super::path::decode`] returns it: relative, decoded) below `root`, or, for a coding, the file
+/// beside it that has the coding's suffix, and reads the file when it has at most `content_bytes_max` bytes (and at most [`CONTENT_FILE_BYTES_MAX`]); 0 reads none but empty files.
 ///
 /// `types` gives media types by extension (lower case, without dot) before the built-in table is asked; a file of
 /// neither is `application/octet-stream`. `now_unix_seconds` bounds `Last-Modified`.
@@ -124,6 +124,7 @@ impl FileError {
 pub fn open(
     root: &Root,
     path: &[u8],
+    negotiated: Negotiated,
     how: How,
     content_bytes_max: usize,
     types: &BTreeMap<String, String>,
@@ -133,7 +134,15 @@ pub fn open(
         How::Cached => Lookup::Cached,
         How::Blocking => Lookup::Blocking,
     };
-    let name = if path.is_empty() { b"." } else { path };
+    let coded;
+    let name = match negotiated {
+        Negotiated::Coded(coding) => {
+            coded = [path, coding.suffix().as_bytes()].concat();
+            &coded
+        }
+        _ if path.is_empty() => &b"."[..],
+        _ => path,
+    };
     let fd = match sys::openat2(root.dir(), name, lookup, 0) {
         Ok(fd) => fd,
         // EINVAL: a kernel before 5.12, which cannot look up in memory only.
@@ -144,7 +153,9 @@ pub fn open(
         }
         Err(error) => return Opened::Failed(FileError::from_open(&error)),
     };
-    match describe(fd, path, how, content_bytes_max.min(CONTENT_FILE_BYTES_MAX), types, now_unix_seconds) {
+    let media_type = media_type(path, types);
+    let content_bytes_max = content_bytes_max.min(CONTENT_FILE_BYTES_MAX);
+    match describe(fd, media_type, negotiated, how, content_bytes_max, now_unix_seconds) {
         Ok(opened) => opened,
         Err(error) => Opened::Failed(FileError::Io(error.raw_os_error().unwrap_or(libc::EIO))),
     }
@@ -153,10 +164,10 @@ pub fn open(
 /// What the descriptor is, with content where that is wanted and stands still.
 fn describe(
     fd: OwnedFd,
-    path: &[u8],
+    media_type: &str,
+    negotiated: Negotiated,
     how: How,
     content_bytes_max: usize,
-    types: &BTreeMap<String, String>,
     now_unix_seconds: u64,
 ) -> io::Result<Opened> {
     let mut stat = sys::stat(fd.as_fd())?;
@@ -184,7 +195,7 @@ fn describe(
         },
         _ => None,
     };
-    Ok(Opened::File(OpenFile::new(fd, stat, media_type(path, types), content, now_unix_seconds)))
+    Ok(Opened::File(OpenFile::new(fd, stat, media_type, negotiated, content, now_unix_seconds)))
 }
 
 /// All `size` bytes, or `None` when the file ends before.
@@ -232,7 +243,10 @@ fn own_media_type<'a>(path: &[u8], types: &'a BTreeMap<String, String>) -> Optio
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::open::testing::{as_nobody, make_fifo};
+    use crate::{
+        config::Coding,
+        sys::open::testing::{as_nobody, make_fifo},
+    };
     use std::{
         fs::{self, Permissions},
         os::unix::{
@@ -251,7 +265,12 @@ mod tests {
     }
 
     fn look(root: &Root, path: &str) -> Opened {
-        open(root, path.as_bytes(), How::Blocking, CONTENT_FILE_BYTES, &BTreeMap::new(), NOW)
+        look_for(root, path, Negotiated::No)
+    }
+
+    fn look_for(root: &Root, path: &str, negotiated: Negotiated) -> Opened {
+        let (path, how) = (path.as_bytes(), How::Blocking);
+        open(root, path, negotiated, how, CONTENT_FILE_BYTES, &BTreeMap::new(), NOW)
     }
 
     fn file(opened: Opened) -> OpenFile {
@@ -294,7 +313,7 @@ mod tests {
         let (folder, root) = folder();
         fs::write(folder.path().join("a"), "hello").unwrap();
         drop(file(look(&root, "a")));
-        match open(&root, b"a", How::Cached, CONTENT_FILE_BYTES, &BTreeMap::new(), NOW) {
+        match open(&root, b"a", Negotiated::No, How::Cached, CONTENT_FILE_BYTES, &BTreeMap::new(), NOW) {
             Opened::File(file) => assert_eq!(file.content().unwrap(), &b"hello"[..]),
             // Somebody else's rename, or a file system that cannot promise not to block.
             Opened::WouldBlock => {}
@@ -314,7 +333,8 @@ mod tests {
             (CONTENT_FILE_BYTES_MAX + 1, usize::MAX, false),
         ] {
             fs::write(folder.path().join("a"), vec![b'x'; size]).unwrap();
-            let file = file(open(&root, b"a", How::Blocking, asked, &BTreeMap::new(), NOW));
+            let opened = open(&root, b"a", Negotiated::No, How::Blocking, asked, &BTreeMap::new(), NOW);
+            let file = file(opened);
             assert_eq!(file.content().is_some(), kept, "{size} of {asked}");
             assert_eq!(file.size(), size as u64);
         }
@@ -328,6 +348,25 @@ mod tests {
         let file = fs::File::open(&path).unwrap();
         assert!(read_whole(file.as_fd(), 5, How::Blocking).unwrap().is_some());
         assert!(read_whole(file.as_fd(), 6, How::Blocking).unwrap().is_none());
+    }
+
+    #[test]
+    fn a_coding_is_the_file_beside_it_with_the_type_of_the_other() {
+        let (folder, root) = folder();
+        fs::write(folder.path().join("a.html"), "plain").unwrap();
+        fs::write(folder.path().join("a.html.zst"), "coded").unwrap();
+        fs::create_dir(folder.path().join("a.html.br")).unwrap();
+        let coded = file(look_for(&root, "a.html", Negotiated::Coded(Coding::Zstd)));
+        assert_eq!((coded.content().unwrap().as_ref(), coded.is_coded()), (&b"coded"[..], true));
+        assert!(coded.media_type().starts_with(b"text/html"));
+        let plain = file(look_for(&root, "a.html", Negotiated::Identity));
+        assert_eq!((plain.content().unwrap().as_ref(), plain.is_coded()), (&b"plain"[..], false));
+        assert_ne!(plain.etag(), coded.etag());
+        let itself = file(look(&root, "a.html.zst"));
+        assert_eq!((itself.media_type(), itself.is_coded()), (&b"application/zstd"[..], false));
+        assert!(matches!(look_for(&root, "a.html", Negotiated::Coded(Coding::Br)), Opened::Directory));
+        let missing = look_for(&root, "a.html", Negotiated::Coded(Coding::Gzip));
+        assert_eq!(failure(missing), FileError::NotFound);
     }
 
     #[test]

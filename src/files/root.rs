@@ -11,7 +11,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{Error, Result};
+use super::Negotiated;
+use crate::{Error, Result, config::Coding};
+
+/// Bits of a root's number. There are at most 1024 routes; above it is room for the number of a coding.
+const ID_BITS: u32 = 14;
+
+const _: () = assert!(Coding::COUNT < 1 << (u16::BITS - ID_BITS));
 
 /// An open folder. The descriptor stays on the same folder when its name is given to another: a deployment that
 /// swaps the folder itself needs a reload, one that swaps a link inside it does not.
@@ -23,12 +29,13 @@ pub struct Root {
 }
 
 impl Root {
-    /// Opens `path`, following links. `id` tells roots apart in a cache: one id for each route that serves files, since
+    /// Opens `path`, following links. `id`, below 2^14, tells roots apart in a cache: one id for each route that serves files, since
     /// two routes can name the same folder with different media types.
     ///
     /// # Errors
     /// [`crate::ErrorKind::Io`] naming the path: missing, not a folder, or not searchable by this user.
     pub fn open(id: u16, path: &Path) -> Result<Root> {
+        debug_assert!(id < 1 << ID_BITS);
         let failed = |source| Error::io(format_args!("cannot serve the folder {}", path.display()), &source);
         // O_PATH asks for no permission to list the folder, which serving does not need.
         let flags = libc::O_PATH | libc::O_DIRECTORY;
@@ -41,6 +48,14 @@ impl Root {
     /// The number given when it was opened.
     pub fn id(&self) -> u16 {
         self.id
+    }
+
+    /// The number under which a cache keeps what was opened so: codings apart from the files that they are codings of.
+    pub fn id_of(&self, negotiated: Negotiated) -> u16 {
+        match negotiated {
+            Negotiated::No | Negotiated::Identity => self.id,
+            Negotiated::Coded(coding) => self.id | (coding as u16 + 1) << ID_BITS,
+        }
     }
 
     /// The folder's descriptor: good for looking up below it, not for reading it.
@@ -65,6 +80,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::open(7, folder.path()).unwrap();
         assert_eq!((root.id(), root.path()), (7, folder.path()));
+    }
+
+    #[test]
+    fn each_coding_has_a_number_of_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let numbers: std::collections::BTreeSet<u16> = [0, 1, (1 << ID_BITS) - 1]
+            .into_iter()
+            .map(|id| Root::open(id, folder.path()).unwrap())
+            .flat_map(|root| {
+                let of_codings = Coding::ALL.map(|coding| root.id_of(Negotiated::Coded(coding)));
+                [root.id(), root.id_of(Negotiated::Identity)].into_iter().chain(of_codings)
+            })
+            .collect();
+        assert_eq!(numbers.len(), 3 * (1 + Coding::COUNT));
     }
 
     #[test]

@@ -43,27 +43,8 @@ fn weight<'a>(mut parameters: impl Iterator<Item = &'a [u8]>) -> Option<u16> {
     });
     match value {
         None => Some(1000),
-        Some(value) => thousandths(value),
+        Some(value) => syntax::qvalue(value),
     }
-}
-
-/// `qvalue`: 0 or 1 with up to three decimals.
-fn thousandths(text: &[u8]) -> Option<u16> {
-    let (whole, decimals) = match text {
-        [whole] | [whole, b'.'] => (*whole, &[][..]),
-        [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (*whole, decimals),
-        _ => return None,
-    };
-    let mut value = match whole {
-        b'0' => 0,
-        b'1' => 1,
-        _ => return None,
-    };
-    for place in 0..3 {
-        let digit = decimals.get(place).copied().unwrap_or(b'0');
-        value = value * 10 + u16::from(digit.is_ascii_digit().then(|| digit - b'0')?);
-    }
-    (value <= 1000).then_some(value)
 }
 
 #[cfg(test)]
@@ -114,18 +95,6 @@ mod tests {
         ];
         for (lines, expected) in table {
             assert_eq!(prefers_json(lines), expected, "{lines:?}");
-        }
-    }
-
-    #[test]
-    fn weights_have_three_decimals() {
-        for (text, value) in
-            [("0", 0), ("1", 1000), ("1.", 1000), ("0.", 0), ("0.5", 500), ("0.123", 123), ("1.000", 1000)]
-        {
-            assert_eq!(thousandths(text.as_bytes()), Some(value), "{text}");
-        }
-        for text in ["", "2", ".5", "0.1234", "1.001", "0.x", "-1", "0,5", "00"] {
-            assert_eq!(thousandths(text.as_bytes()), None, "{text}");
         }
     }
 }

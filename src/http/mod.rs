@@ -5,6 +5,7 @@
 //! nothing knows how a message is framed on the wire; that is `http1`'s business.
 
 pub mod accept;
+pub mod accept_encoding;
 pub mod conditional;
 pub mod date;
 pub mod mime;

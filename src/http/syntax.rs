@@ -39,6 +39,25 @@ pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     })
 }
 
+/// A weight (RFC 9110 12.4.2) in thousandths: 0 to 1 with at most three decimals.
+pub(crate) fn qvalue(text: &[u8]) -> Option<u16> {
+    let (whole, decimals) = match text {
+        [whole] => (*whole, &[][..]),
+        [whole, b'.', decimals @ ..] if decimals.len() <= 3 => (*whole, decimals),
+        _ => return None,
+    };
+    let mut thousandths = 0;
+    for place in 0..3 {
+        let digit = decimals.get(place).copied().unwrap_or(b'0');
+        thousandths = thousandths * 10 + u16::from(digit.is_ascii_digit().then(|| digit - b'0')?);
+    }
+    match (whole, thousandths) {
+        (b'0', _) => Some(thousandths),
+        (b'1', 0) => Some(1000),
+        _ => None,
+    }
+}
+
 static TOKEN: [bool; 256] = token_table();
 
 const fn token_table() -> [bool; 256] {
@@ -71,6 +90,40 @@ mod tests {
         assert_eq!(decimal(b"18446744073709551615"), Some(u64::MAX));
         for text in [&b"18446744073709551616"[..], b"", b"+1", b"-1", b"1 ", b"0x1", b"1,1"] {
             assert_eq!(decimal(text), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn weights_are_thousandths_up_to_one() {
+        let table: [(&[u8], u16); 9] = [
+            (b"0", 0),
+            (b"0.", 0),
+            (b"0.000", 0),
+            (b"0.001", 1),
+            (b"0.12", 120),
+            (b"0.999", 999),
+            (b"1", 1000),
+            (b"1.", 1000),
+            (b"1.000", 1000),
+        ];
+        for (text, weight) in table {
+            assert_eq!(qvalue(text), Some(weight), "{text:?}");
+        }
+        for text in [
+            &b""[..],
+            b".5",
+            b"0.1234",
+            b"1.0000",
+            b"1.001",
+            b"2",
+            b"00",
+            b"01",
+            b"0.x",
+            b"0,5",
+            b"-0",
+            b" 0",
+        ] {
+            assert_eq!(qvalue(text), None, "{text:?}");
         }
     }
 

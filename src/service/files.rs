@@ -1,4 +1,4 @@
-//! Static files: methods, folders and their index, validators. Where the bytes are and how they leave is
+//! Static files: methods, folders and their index, codings, validators. Where the bytes are and how they leave is
 //! not known here.
 
 use std::{collections::BTreeMap, rc::Rc, sync::Arc};
@@ -10,10 +10,11 @@ use super::{
     listing::Listing, methods::Methods, ranges, redirect,
 };
 use crate::{
-    config,
-    files::{self, FileError, Found, How, OpenFile, Opened, Root, open::open},
+    config::{self, Coding},
+    files::{self, FileError, Found, How, Negotiated, OpenFile, Opened, Root, open::open},
     http::{
         Known, Method, Request, Status,
+        accept_encoding::AcceptEncoding,
         conditional::{self, Validators, Verdict},
     },
 };
@@ -25,6 +26,8 @@ pub struct Files {
     index: Vec<String>,
     dotfiles: bool,
     types: Arc<BTreeMap<String, String>>,
+    /// Codings that are looked for beside each file.
+    precompressed: Vec<Coding>,
     methods: Methods,
     /// List a folder that has no index.
     listing: bool,
@@ -40,8 +43,8 @@ pub struct Files {
     freshness: Vec<Rc<Freshness>>,
 }
 
-/// Looks that one request may need beside those at the index names: the name itself, the name without a slash, the
-/// folder for a listing, a fallback, an error page.
+/// Looks that one request may need beside those at the index names and at the codings of what is found: the name itself,
+/// the name without a slash, the folder for a listing, a fallback, an error page.
 const LOOKS_BESIDE_INDEX: usize = 5;
 
 /// What cannot be looked at without blocking.
@@ -50,6 +53,8 @@ enum MustWait {
     File {
         /// Its path below the root.
         path: Vec<u8>,
+        /// The file itself or a coding of it.
+        negotiated: Negotiated,
         /// Read its content too, if it is no larger.
         content_bytes: usize,
     },
@@ -59,7 +64,7 @@ enum MustWait {
 
 /// A path that was looked at off the shard, and what was found. A folder that could not be listed ends in a slash, or is
 /// empty.
-type Looked = (Vec<u8>, Result<Rc<OpenFile>, FileError>);
+type Looked = (Vec<u8>, Negotiated, Result<Rc<OpenFile>, FileError>);
 
 impl Files {
     /// Serves `root` as configured for `route`: to `GET` and `HEAD` unless that names methods.
@@ -71,6 +76,7 @@ impl Files {
             index: config.index.clone(),
             dotfiles: config.dotfiles,
             types: Arc::new(config.types.clone()),
+            precompressed: config.precompressed.clone(),
             methods: Methods::configured(&route.methods).unwrap_or_else(Methods::get_and_head),
             listing: config.listing,
             has_cache_control: route
@@ -131,15 +137,15 @@ impl Files {
             return Ok(path_redirect(&call.path[..call.path.len() - surplus], b"", call));
         }
         if self.listing && is_folder && matches!(found, Err(FileError::NotFound)) {
-            match looked.iter().find(|(known, _)| known == rest) {
-                Some((_, listed)) => found = listed.clone(),
+            match looked.iter().find(|(known, ..)| known == rest) {
+                Some((.., listed)) => found = listed.clone(),
                 None => return Err(MustWait::Folder),
             }
         }
         match (found, &self.fallback) {
-            (Ok(file), _) => Ok(self.respond(call.request, file, rest, name, context)),
+            (Ok(file), _) => self.respond(call.request, file, rest, name, context, looked),
             (Err(FileError::NotFound), Some(fallback)) => match self.find(fallback, context, looked)? {
-                Ok(file) => Ok(self.respond(call.request, file, fallback, "", context)),
+                Ok(file) => self.respond(call.request, file, fallback, "", context, looked),
                 Err(FileError::IsDirectory) => Ok(Response::page(Status::NOT_FOUND)),
                 Err(error) => Ok(Response::page(status_of(error))),
             },
@@ -171,29 +177,69 @@ impl Files {
         Ok((index.is_ok() && name.as_bytes() == last).then_some(last.len()))
     }
 
-    /// The file with what is said about it to caches. Its path is `folder` and `name` together.
+    /// The file, or the coding of it that the client likes best, with what is said about it to caches. Its path is
+    /// `folder` and `name` together.
     fn respond(
         &self,
         request: Request<'_>,
-        file: Rc<OpenFile>,
+        mut file: Rc<OpenFile>,
         folder: &[u8],
         name: &str,
         context: &Context,
-    ) -> Response {
+        looked: &[Looked],
+    ) -> Result<Response, MustWait> {
+        if !self.precompressed.is_empty() {
+            let path = join(context.path.take(), folder, name);
+            let chosen = self.negotiate(request, file, &path, context, looked);
+            context.path.replace(path);
+            match chosen? {
+                Some(chosen) => file = chosen,
+                None => return Ok(not_acceptable()),
+            }
+        }
         let mut response = respond(request, file);
         if !self.freshness.is_empty() && matches!(response.status.code(), 200 | 206 | 304) {
             response.freshness = self.freshness_of(folder, name, context);
         }
-        response
+        Ok(response)
+    }
+
+    /// Of a file and the codings of it that are there, what the client likes best; `None` when it takes none of them
+    /// (RFC 9110 12.5.3). A coding is used however old it is: what copies a site to its place seldom keeps times in
+    /// their order, and who compresses beforehand does so again when the file changes.
+    fn negotiate(
+        &self,
+        request: Request<'_>,
+        file: Rc<OpenFile>,
+        path: &[u8],
+        context: &Context,
+        looked: &[Looked],
+    ) -> Result<Option<Rc<OpenFile>>, MustWait> {
+        if !self.has_codings(path) {
+            return Ok(Some(file));
+        }
+        for candidate in AcceptEncoding::read(request).preferred(&self.precompressed) {
+            let Some(coding) = candidate else { return Ok(Some(file)) };
+            // Whatever keeps it from being read, there is another candidate.
+            if let Ok(coded) = self.find_as(path, Negotiated::Coded(coding), context, looked)? {
+                return Ok(Some(coded));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether codings of a file are looked for: not of one that by its name is a coding itself.
+    fn has_codings(&self, path: &[u8]) -> bool {
+        let is_coded = |coding: &Coding| path.ends_with(coding.suffix().as_bytes());
+        !self.precompressed.is_empty() && !self.precompressed.iter().any(is_coded)
     }
 
     /// The first rule that is about a file.
     fn freshness_of(&self, folder: &[u8], name: &str, context: &Context) -> Option<Rc<Freshness>> {
-        let mut path = context.path.borrow_mut();
-        path.clear();
-        path.extend_from_slice(folder);
-        path.extend_from_slice(name.as_bytes());
-        self.freshness.iter().find(|rule| rule.is_about(&path)).cloned()
+        let path = join(context.path.take(), folder, name);
+        let rule = self.freshness.iter().find(|rule| rule.is_about(&path)).cloned();
+        context.path.replace(path);
+        rule
     }
 
     /// The first of the index names that exists in the folder, and that name; the folder's absence if none does.
@@ -206,9 +252,7 @@ impl Files {
         let mut path = context.path.take();
         let mut result = Ok((Err(FileError::NotFound), ""));
         for name in &self.index {
-            path.clear();
-            path.extend_from_slice(folder);
-            path.extend_from_slice(name.as_bytes());
+            path = join(path, folder, name);
             result = self.find(&path, context, looked).map(|found| (found, name.as_str()));
             if !matches!(result, Ok((Err(FileError::NotFound | FileError::IsDirectory), _))) {
                 break;
@@ -225,9 +269,21 @@ impl Files {
         context: &Context,
         looked: &[Looked],
     ) -> Result<Result<Rc<OpenFile>, FileError>, MustWait> {
+        let negotiated = if self.has_codings(path) { Negotiated::Identity } else { Negotiated::No };
+        self.find_as(path, negotiated, context, looked)
+    }
+
+    fn find_as(
+        &self,
+        path: &[u8],
+        negotiated: Negotiated,
+        context: &Context,
+        looked: &[Looked],
+    ) -> Result<Result<Rc<OpenFile>, FileError>, MustWait> {
         let now = context.now.get();
         let mut cache = context.files.borrow_mut();
-        let found = cache.find(self.root.id(), path, now.millis);
+        let root_id = self.root.id_of(negotiated);
+        let found = cache.find(root_id, path, now.millis);
         let content_bytes = cache.content_bytes_wanted(&found);
         let stale = match found {
             Found::Hit(file) => return Ok(Ok(file)),
@@ -235,15 +291,16 @@ impl Files {
             Found::Stale(file) => Some(file),
             Found::Missing => None,
         };
-        if let Some((_, result)) = looked.iter().find(|(known, _)| known == path) {
+        if let Some((.., result)) = looked.iter().find(|(known, of, _)| known == path && *of == negotiated) {
             return Ok(result.clone());
         }
-        match open(&self.root, path, How::Cached, content_bytes, &self.types, now.unix_seconds) {
+        let (how, types) = (How::Cached, &self.types);
+        match open(&self.root, path, negotiated, how, content_bytes, types, now.unix_seconds) {
             Opened::WouldBlock => {
                 let content_bytes = stale.map_or(0, |_| content_bytes);
-                Err(MustWait::File { path: path.to_vec(), content_bytes })
+                Err(MustWait::File { path: path.to_vec(), negotiated, content_bytes })
             }
-            opened => Ok(cache.store(self.root.id(), path, opened, now.millis)),
+            opened => Ok(cache.store(root_id, path, opened, now.millis)),
         }
     }
 
@@ -251,22 +308,23 @@ impl Files {
     async fn answer_later(self: Rc<Self>, call: OwnedCall, context: Rc<Context>) -> Response {
         let mut looked: Vec<Looked> = Vec::new();
         // One look a candidate.
-        for _ in 0..=self.index.len() + LOOKS_BESIDE_INDEX {
-            let (path, content_bytes) = match self.attempt(&call.as_call(), &context, &looked) {
+        for _ in 0..=self.index.len() + self.precompressed.len() + LOOKS_BESIDE_INDEX {
+            let (path, negotiated, content_bytes) = match self.attempt(&call.as_call(), &context, &looked) {
                 Ok(response) => return response,
-                Err(MustWait::File { path, content_bytes }) => (path, content_bytes),
+                Err(MustWait::File { path, negotiated, content_bytes }) => (path, negotiated, content_bytes),
                 Err(MustWait::Folder) => {
                     let folder = below_root(&call.as_call()).to_vec();
                     match self.list(&call, &folder, &context).await {
                         Ok(response) => return response,
-                        Err(error) => looked.push((folder, Err(error))),
+                        Err(error) => looked.push((folder, Negotiated::No, Err(error))),
                     }
                     continue;
                 }
             };
             let unix_seconds = context.now.get().unix_seconds;
             let (root, types, wanted) = (Arc::clone(&self.root), Arc::clone(&self.types), path.clone());
-            let look = move || open(&root, &wanted, How::Blocking, content_bytes, &types, unix_seconds);
+            let how = How::Blocking;
+            let look = move || open(&root, &wanted, negotiated, how, content_bytes, &types, unix_seconds);
             let Ok(waiting) = context.offload.run(look) else {
                 return Response::unavailable();
             };
@@ -274,8 +332,9 @@ impl Files {
                 return Response::unavailable();
             };
             let now = context.now.get().millis;
-            let result = context.files.borrow_mut().store(self.root.id(), &path, opened, now);
-            looked.push((path, result));
+            let root_id = self.root.id_of(negotiated);
+            let result = context.files.borrow_mut().store(root_id, &path, opened, now);
+            looked.push((path, negotiated, result));
         }
         Response::unavailable()
     }
@@ -307,6 +366,14 @@ impl Files {
 fn below_root<'a>(call: &Call<'a>) -> &'a [u8] {
     let rest = call.rest();
     rest.strip_prefix(b"/").unwrap_or(rest)
+}
+
+/// `folder` and `name` together, in the memory of `path`.
+fn join(mut path: Vec<u8>, folder: &[u8], name: &str) -> Vec<u8> {
+    path.clear();
+    path.extend_from_slice(folder);
+    path.extend_from_slice(name.as_bytes());
+    path
 }
 
 /// To another path of this server; a folder's slash, for instance, without which relative links would go wrong.
@@ -361,6 +428,14 @@ fn whole(file: Rc<OpenFile>) -> Body {
             Body::File { file, offset: 0, length }
         }
     }
+}
+
+/// RFC 9110 15.5.7. Only where codings are configured: elsewhere `Accept-Encoding` is not looked at, and everybody gets
+/// the content as it is.
+fn not_acceptable() -> Response {
+    let mut response = Response::page(Status::NOT_ACCEPTABLE);
+    response.push_field("Vary", b"Accept-Encoding");
+    response
 }
 
 fn status_of(error: FileError) -> Status {

@@ -23,6 +23,8 @@ pub(super) fn respond(range: &[u8], file: &Rc<OpenFile>) -> Option<Response> {
     match range::select(range, size, part_overhead_bytes(file.media_type().len(), size)) {
         Selected::Whole => None,
         Selected::One(range) => Some(one_part(range, file)),
+        // Whether the parts or the multipart would be what `Content-Encoding` is about is not said anywhere.
+        Selected::Several(_) if file.is_coded() => None,
         Selected::Several(ranges) => Some(several_parts(&ranges, file)),
         Selected::Unsatisfiable => {
             let mut response = Response::page(Status::RANGE_NOT_SATISFIABLE);

@@ -7,6 +7,7 @@
 mod bodies;
 mod browser;
 mod clients;
+mod codings;
 mod connections;
 mod cors;
 mod deadlines;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::PathBuf};
 
 use super::{ITEMS_MAX, bounded, cache_control::read_cache_control, is_field_value, is_token};
 use crate::{
-    config::{field::Field, settings::Files},
+    config::{
+        field::Field,
+        settings::{Coding, Files},
+    },
     error::Result,
 };
 
@@ -32,6 +35,7 @@ impl Default for FilesKeys<'_> {
             fallback: None,
             error_pages: BTreeMap::new(),
             cache_control: Vec::new(),
+            precompressed: Vec::new(),
         };
         FilesKeys { root: None, files, first: None }
     }
@@ -51,6 +55,7 @@ impl<'a> FilesKeys<'a> {
             "fallback" => files.fallback = Some(read_file(field)?),
             "error_pages" => files.error_pages = read_error_pages(field)?,
             "cache_control" => files.cache_control = read_cache_control(field)?,
+            "precompressed" => files.precompressed = read_codings(field)?,
             _ => return Ok(false),
         }
         self.first.get_or_insert_with(|| field.clone());
@@ -129,6 +134,21 @@ fn read_types(field: &Field<'_>) -> Result<BTreeMap<String, String>> {
     Ok(types)
 }
 
+fn read_codings(field: &Field<'_>) -> Result<Vec<Coding>> {
+    let mut codings = Vec::new();
+    for item in field.items(Coding::COUNT)? {
+        let name = item.text()?;
+        let Some(coding) = Coding::ALL.into_iter().find(|coding| coding.name() == name) else {
+            return Err(item.wrong("one of br, zstd, gzip"));
+        };
+        if codings.contains(&coding) {
+            return Err(item.error(format!("{name} is given twice in {}", field.path)));
+        }
+        codings.push(coding);
+    }
+    Ok(codings)
+}
+
 /// `type/subtype` of tokens, RFC 9110 8.3.1; what follows a semicolon must only be a field value.
 fn is_media_type(text: &str) -> bool {
     let essence = text.split(';').next().unwrap_or_default().trim_end();
@@ -163,6 +183,26 @@ mod tests {
         ] {
             assert!(types(bad).is_err(), "{bad}");
         }
+    }
+
+    #[test]
+    fn precompressed_codings_are_known_and_given_once() {
+        let codings = |text: &str| {
+            one(&format!("{{ root: a, precompressed: {text} }}")).map(|route| match route.action {
+                Action::Files(files) => files.precompressed,
+                other => panic!("{other:?}"),
+            })
+        };
+        assert_eq!(codings("[]"), Ok(vec![]));
+        assert_eq!(codings("[gzip]"), Ok(vec![Coding::Gzip]));
+        assert_eq!(codings("[zstd, gzip, br]"), Ok(vec![Coding::Zstd, Coding::Gzip, Coding::Br]));
+        for bad in ["[deflate]", "[BR]", "[\".gz\"]", "[x-gzip]", "[identity]", "[1]"] {
+            assert!(codings(bad).unwrap_err().starts_with("f:2:30: routes[0].precompressed[0]"), "{bad}");
+        }
+        assert_eq!(codings("[br, br]").unwrap_err(), "f:2:34: br is given twice in routes[0].precompressed");
+        assert!(codings("[br, zstd, gzip, br]").unwrap_err().contains("has 4 items, at most 3"));
+        assert_eq!(codings("br"), Ok(vec![Coding::Br]));
+        assert!(one("{ redirect: { to: /b }, precompressed: [br] }").is_err());
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The cache against real files and a clock that the test moves.
 
 use super::*;
-use crate::files::{How, Root, open::open};
+use crate::files::{How, Negotiated, Root, open::open};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -49,7 +49,8 @@ impl Site {
     }
 
     fn look(&self, name: &str, content_bytes_max: usize) -> Opened {
-        open(&self.root, name.as_bytes(), How::Blocking, content_bytes_max, &BTreeMap::new(), 4_000_000_000)
+        let (name, how) = (name.as_bytes(), How::Blocking);
+        open(&self.root, name, Negotiated::No, how, content_bytes_max, &BTreeMap::new(), 4_000_000_000)
     }
 
     /// One request: find, and look when the cache says so.

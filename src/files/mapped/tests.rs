@@ -1,6 +1,6 @@
 use super::*;
 use crate::{
-    files::{How, Opened, Root, open::open},
+    files::{How, Negotiated, Opened, Root, open::open},
     runtime::Jobs,
     sys::event::EventFd,
 };
@@ -38,7 +38,8 @@ impl Fixture {
     }
 
     fn open(&self, name: &str) -> Rc<OpenFile> {
-        match open(&self.root, name.as_bytes(), How::Blocking, 0, &BTreeMap::new(), 4_000_000_000) {
+        let (name, how) = (name.as_bytes(), How::Blocking);
+        match open(&self.root, name, Negotiated::No, how, 0, &BTreeMap::new(), 4_000_000_000) {
             Opened::File(file) => Rc::new(file),
             other => panic!("not a file: {other:?}"),
         }
