@@ -75,12 +75,19 @@ pub(super) fn push_address(line: &mut Vec<u8>, address: IpAddr) {
 }
 
 fn push_ipv4(line: &mut Vec<u8>, address: Ipv4Addr) {
-    let [first, rest @ ..] = address.octets();
-    push_decimal(line, u64::from(first));
-    for octet in rest {
-        line.push(b'.');
-        push_decimal(line, u64::from(octet));
+    let mut text = *b"255.255.255.255.";
+    let mut length = 0;
+    for octet in address.octets() {
+        for (least, digit) in [(100, octet / 100), (10, octet / 10 % 10), (0, octet % 10)] {
+            if octet >= least {
+                text[length] = b'0' + digit;
+                length += 1;
+            }
+        }
+        text[length] = b'.';
+        length += 1;
     }
+    line.extend_from_slice(&text[..length - 1]);
 }
 
 /// A field between quotes: `-` when it is absent or empty.

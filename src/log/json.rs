@@ -3,12 +3,15 @@
 //! Strings of a peer's making hold arbitrary bytes, JSON holds characters: a byte outside ASCII becomes the character
 //! of the same number, as in ISO 8859-1, so that nothing is lost and every line is valid whatever was sent.
 
+use std::ops::Range;
+
 use super::{
     access::Entry,
     combined::push_address,
     date,
     text::{CUT, Escape, FIELD_BYTES_MAX, escaped_bytes_max, hexadecimal, push_decimal, push_escaped},
 };
+use crate::clock::Now;
 
 /// All of a line but its five fields of a peer's making: names and punctuation (190), the time (24), an IPv6 address
 /// (45), a port (5), the protocol (8), a status (5), a length (20) and a duration (27), and some to spare.
@@ -16,16 +19,21 @@ const FIXED_BYTES_MAX: usize = 384;
 /// The longest line.
 pub(super) const LINE_BYTES_MAX: usize = FIXED_BYTES_MAX + 5 * (FIELD_BYTES_MAX + CUT.len());
 
-/// What lines of one second have in common.
+/// Where the date and the milliseconds stand in [`Json::start`].
+const DATE: Range<usize> = 9..9 + date::RFC3339_SECONDS_BYTES;
+const MILLIS: Range<usize> = DATE.end + 1..DATE.end + 4;
+
+/// What lines of one millisecond have in common.
 #[derive(Debug)]
 pub(super) struct Json {
     unix_seconds: u64,
-    date: [u8; date::RFC3339_SECONDS_BYTES],
+    unix_second_millis: u16,
+    start: [u8; 34],
 }
 
 impl Default for Json {
     fn default() -> Self {
-        Json { unix_seconds: 0, date: date::rfc3339_seconds(0) }
+        Json { unix_seconds: 0, unix_second_millis: 0, start: *b"{\"time\":\"1970-01-01T00:00:00.000Z\"" }
     }
 }
 
@@ -43,16 +51,8 @@ impl Json {
 
     /// Appends the entry's line.
     pub(super) fn push(&mut self, line: &mut Vec<u8>, entry: &Entry<'_>) {
-        let now = entry.now;
-        if self.unix_seconds != now.unix_seconds {
-            self.unix_seconds = now.unix_seconds;
-            self.date = date::rfc3339_seconds(now.unix_seconds);
-        }
-        line.extend_from_slice(b"{\"time\":\"");
-        line.extend_from_slice(&self.date);
-        line.push(b'.');
-        push_digits::<3>(line, u32::from(now.unix_second_millis));
-        line.extend_from_slice(b"Z\"");
+        self.set_time(entry.now);
+        line.extend_from_slice(&self.start);
         if let (Some(address), Some(port)) = (entry.peer.ip(), entry.peer.port()) {
             line.extend_from_slice(b",\"remote_ip\":\"");
             push_address(line, address);
@@ -80,7 +80,7 @@ impl Json {
         let micros = entry.duration_nanos / 1000;
         push_decimal(line, micros / 1_000_000);
         line.push(b'.');
-        push_digits::<6>(line, (micros % 1_000_000) as u32);
+        line.extend_from_slice(&digits::<6>((micros % 1_000_000) as u32));
         if let Some(referer) = entry.referer {
             push_text(line, b",\"referer\":\"", referer);
         }
@@ -88,6 +88,17 @@ impl Json {
             push_text(line, b",\"user_agent\":\"", user_agent);
         }
         line.extend_from_slice(b"}\n");
+    }
+
+    fn set_time(&mut self, now: Now) {
+        if self.unix_seconds != now.unix_seconds {
+            self.unix_seconds = now.unix_seconds;
+            self.start[DATE].copy_from_slice(&date::rfc3339_seconds(now.unix_seconds));
+        }
+        if self.unix_second_millis != now.unix_second_millis {
+            self.unix_second_millis = now.unix_second_millis;
+            self.start[MILLIS].copy_from_slice(&digits::<3>(now.unix_second_millis.into()));
+        }
     }
 }
 
@@ -99,13 +110,13 @@ fn push_text(line: &mut Vec<u8>, before: &[u8], text: &[u8]) {
 }
 
 /// The last `N` digits of a number.
-fn push_digits<const N: usize>(line: &mut Vec<u8>, mut value: u32) {
+fn digits<const N: usize>(mut value: u32) -> [u8; N] {
     let mut digits = [b'0'; N];
     for digit in digits.iter_mut().rev() {
         *digit += (value % 10) as u8;
         value /= 10;
     }
-    line.extend_from_slice(&digits);
+    digits
 }
 
 /// `\"`, `\\`, else `\u00hh` (RFC 8259 7).
@@ -161,11 +172,7 @@ mod tests {
 
     #[test]
     fn digits_keep_their_zeros() {
-        let digits = |value| {
-            let mut line = Vec::new();
-            push_digits::<6>(&mut line, value);
-            String::from_utf8(line).unwrap()
-        };
+        let digits = |value| String::from_utf8(digits::<6>(value).to_vec()).unwrap();
         assert_eq!(
             (digits(0), digits(123), digits(999_999)),
             ("000000".into(), "000123".into(), "999999".into())
