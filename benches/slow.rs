@@ -23,7 +23,9 @@ mod common;
 use common::{
     LOAD_CORE, Outcome, SERVER_CORE,
     load::{self, Client},
-    process::{Process, pin_on_start, pin_thread, raise_descriptor_limit},
+    process::{
+        Process, enter_own_network, kernel_tcp_bytes, pin_on_start, pin_thread, raise_descriptor_limit,
+    },
     quantile, servers, table,
 };
 
@@ -98,6 +100,7 @@ fn measure(options: &Options) -> Outcome<bool> {
         return Err(format!("slowhttptest is missing: {}", load::install("slowhttptest")));
     }
     raise_descriptor_limit();
+    enter_own_network()?;
     let folder = servers::disk_folder(None)?;
     let site = folder.path().join("site");
     let written = fs::create_dir(&site)
@@ -132,6 +135,7 @@ fn measure(options: &Options) -> Outcome<bool> {
             megabytes(attacked.resident_max),
             megabytes(after),
             format!("{growth:.0}"),
+            megabytes(attacked.kernel_max),
             figures.timeouts.to_string(),
             figures.shed.to_string(),
         ]);
@@ -150,8 +154,13 @@ fn measure(options: &Options) -> Outcome<bool> {
     }
     println!("A well-behaved client: latency of {} bytes, microseconds", SMALL_BODY.len());
     table::print(&["slow", "client", "requests", "failed", "p50", "p99", "max"], &clients);
-    println!("\nWhat the server held (MB), and bytes for each slow connection at the peak");
-    table::print(&["slow", "at once", "before", "peak", "after", "each", "timed out", "shed"], &held);
+    println!(
+        "\nWhat the server held (MB), bytes for each slow connection at the peak, and what TCP held (MB)"
+    );
+    table::print(
+        &["slow", "at once", "before", "peak", "after", "each", "kernel", "timed out", "shed"],
+        &held,
+    );
     missed.iter().for_each(|what| println!("missed: {what}"));
     Ok(missed.is_empty())
 }
@@ -179,6 +188,7 @@ struct Server {
 struct Seen {
     probes: [Probe; 2],
     resident_max: u64,
+    kernel_max: u64,
     connections_max: u64,
 }
 
@@ -192,7 +202,8 @@ impl Server {
         let text = format!(
             "shards: 2\nlisten: [\"127.0.0.1:{port}\"]\nadmin: {{address: \"127.0.0.1:{admin_port}\"}}\n\
              routes: [{{path: /, root: \"{}\"}}]\n\
-             memory: {{worker_connections: 8192, open_file_cache: 100, raise_nofile: true}}\n",
+             memory: {{worker_connections: 8192, open_file_cache: 100, raise_nofile: true}}\n\
+             timeouts: {{header: 20s}}\n",
             site.display()
         );
         fs::write(&configuration, text).map_err(|error| format!("cannot write a configuration: {error}"))?;
@@ -206,7 +217,7 @@ impl Server {
     /// Does `work`, with the well-behaved clients beside it and an eye on the server.
     fn probe_while(&self, work: impl FnOnce() -> Outcome<()>) -> Outcome<Seen> {
         let ends = AtomicBool::new(false);
-        let peak = Mutex::new((0, 0));
+        let peak = Mutex::new((0, 0, 0));
         let (probes, worked) = thread::scope(|scope| {
             let staying = scope.spawn(|| Probe::run("stays connected", self.port, INTERVAL, true, &ends));
             let coming =
@@ -217,6 +228,7 @@ impl Server {
                     if let Ok(mut peak) = peak.lock() {
                         peak.0 = peak.0.max(self.process.resident_bytes());
                         peak.1 = peak.1.max(connections);
+                        peak.2 = peak.2.max(kernel_tcp_bytes());
                     }
                     thread::sleep(SAMPLE_INTERVAL);
                 }
@@ -229,8 +241,8 @@ impl Server {
             (joined(staying).and_then(|one| Ok([one, joined(coming)?])), worked)
         });
         worked?;
-        let (resident_max, connections_max) = peak.into_inner().unwrap_or_default();
-        Ok(Seen { probes: probes?, resident_max, connections_max })
+        let (resident_max, connections_max, kernel_max) = peak.into_inner().unwrap_or_default();
+        Ok(Seen { probes: probes?, resident_max, kernel_max, connections_max })
     }
 
     /// Waits until the slow clients are gone.

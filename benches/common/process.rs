@@ -140,6 +140,32 @@ pub fn pin_on_start(command: &mut Command, core: usize) {
     unsafe { command.pre_exec(prepare) };
 }
 
+/// Moves this process, which must have one thread, to a network of its own. Its loopback has the segments of Ethernet: with
+/// the usual ones of 64 KB the kernel gives each connection a send buffer of more than a megabyte, and a few thousand
+/// slow readers use up what all sockets of the machine may have together (`tcp_mem` of tcp(7)).
+///
+/// # Errors
+/// This needs root, and the program `ip`.
+pub fn enter_own_network() -> Outcome<()> {
+    // SAFETY: unshare takes an integer only.
+    if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+        return Err(format!("no network of its own: {}", io::Error::last_os_error()));
+    }
+    let configured = Command::new("ip").args(["link", "set", "lo", "mtu", "1500", "up"]).status();
+    match configured {
+        Ok(status) if status.success() => Ok(()),
+        _ => Err("cannot set up the loopback: install it with `apt-get install iproute2`".to_owned()),
+    }
+}
+
+/// Bytes that TCP holds in the kernel, on the whole machine (`mem` of /proc/net/sockstat, in pages).
+pub fn kernel_tcp_bytes() -> u64 {
+    let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("TCP:")).unwrap_or_default();
+    let pages = line.split_whitespace().skip_while(|word| *word != "mem").nth(1);
+    pages.and_then(|count| count.parse::<u64>().ok()).unwrap_or(0) * 4096
+}
+
 /// Moves the calling thread to `core`; without effect where the machine has no such core.
 pub fn pin_thread(core: usize) {
     let set = core_set(core);
