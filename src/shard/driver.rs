@@ -45,6 +45,9 @@ const FIRST_LISTENER: u32 = 16;
 const EVENTS_MAX: usize = 256;
 /// While a task is outstanding, the executor's reactor is entered at least this often.
 const REACTOR_NANOS: u64 = 1_000_000;
+/// Connections ended by a deadline in one turn: thousands that began together end together, and others shall not
+/// wait for all of them.
+const EXPIRED_PER_TURN: usize = 256;
 /// How often caches, logs and figures are seen to while there is something to see to.
 const HOUSEKEEPING: Duration = Duration::from_secs(1);
 /// How long the shard sleeps where it cannot wait, for want of a descriptor.
@@ -460,7 +463,7 @@ impl Driver {
             if slot.deadline == 0 {
                 continue;
             }
-            if slot.deadline <= tick {
+            if slot.deadline <= tick && expired.len() < EXPIRED_PER_TURN {
                 expired.push(Key { index: index as u32, generation: slot.generation });
             } else {
                 earliest = earliest.min(slot.deadline);

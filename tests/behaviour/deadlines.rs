@@ -364,3 +364,19 @@ fn starting_a_server_does_not_interrupt_what_its_host_waits_for() {
         expect_served(&mut server.connect());
     }
 }
+
+#[test]
+fn more_deadlines_at_once_than_one_turn_ends_are_all_met() {
+    const CLIENTS: usize = 300;
+    let yaml = "timeouts: { header: 200ms }\nmemory: { worker_connections: 400 }";
+    let server = TestServer::start(yaml, &[("a.txt", b"hello")]);
+    let mut clients: Vec<Client> = (0..CLIENTS).map(|_| server.connect()).collect();
+    for client in &mut clients {
+        // Some are late already, and have been told so.
+        let _ = client.try_send("GET /a.txt HTTP/1.1\r\n");
+    }
+    clients.into_iter().for_each(|mut client| drop(client.rest()));
+    server.await_no_connections();
+    expect_timeouts(&server, "header", CLIENTS as u64);
+    expect_served(&mut server.connect());
+}
