@@ -7,10 +7,8 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
 use std::{
-    fs::{self, File},
-    io::{self, Write},
-    os::fd::AsRawFd,
-    path::{Path, PathBuf},
+    fs,
+    path::PathBuf,
     process::ExitCode,
     thread,
     time::{Duration, Instant},
@@ -20,17 +18,17 @@ mod common;
 
 use common::{
     LOAD_CORE, Outcome,
+    large::{self, make_cold, resident_share, write_large},
     load::Client,
+    probe::{SMALL_FILE, probe},
     process::pin_thread,
     quantile,
     servers::{self, Kind, Server},
     table,
 };
 
-const INTERVAL: Duration = Duration::from_millis(1);
 /// The share of the file that may be found in the page cache after our download.
 const RESIDENT_SHARE_MAX: f64 = 0.05;
-const SMALL_BODY: &[u8] = b"Hello, World!";
 
 struct Options {
     bytes: u64,
@@ -71,7 +69,8 @@ fn measure(options: &Options) -> Outcome<bool> {
     let folder = servers::disk_folder(options.folder.as_deref())?;
     let site = folder.path().join("site");
     fs::create_dir(&site).map_err(|error| format!("cannot make a folder: {error}"))?;
-    fs::write(site.join("small.txt"), SMALL_BODY).map_err(|error| format!("cannot write a file: {error}"))?;
+    fs::write(site.join(SMALL_FILE.0), SMALL_FILE.1)
+        .map_err(|error| format!("cannot write a file: {error}"))?;
     let large = site.join("large.bin");
     write_large(&large, options.bytes)
         .map_err(|error| format!("cannot write {}: {error}", large.display()))?;
@@ -104,7 +103,7 @@ fn measure(options: &Options) -> Outcome<bool> {
         rows.push(row(kind, "beside the download", &beside, &speed, &format!("{:.0} %", after * 100.0)));
         stayed_cold &= kind != Kind::Ours || after <= RESIDENT_SHARE_MAX;
     }
-    println!("Latency of a {} B answer asked for every millisecond, microseconds", SMALL_BODY.len());
+    println!("Latency of a {} B answer asked for every millisecond, microseconds", SMALL_FILE.1.len());
     let head = ["server", "requests", "p50", "p99", "max", "download", "cached after"];
     table::print(&head, &rows);
     if !stayed_cold {
@@ -146,37 +145,7 @@ fn probe_beside_download(server: &Server, bytes: u64) -> Outcome<(Vec<f64>, f64)
     })
 }
 
-/// Asks every [`INTERVAL`] on one connection while `more` and returns the latencies, sorted, in microseconds.
-/// An answer that takes longer than the interval stands for the requests that were not sent meanwhile too:
-/// each of them would have waited for the rest of that time.
-fn probe(port: u16, more: impl Fn() -> bool) -> Outcome<Vec<f64>> {
-    pin_thread(LOAD_CORE);
-    let mut client = Client::connect(port)?;
-    let mut latencies = Vec::new();
-    let mut due = Instant::now();
-    while more() {
-        due += INTERVAL;
-        thread::sleep(due.saturating_duration_since(Instant::now()));
-        let asked = Instant::now();
-        client.ask("/small.txt")?;
-        let got = client.receive()?;
-        if got != SMALL_BODY {
-            return Err(format!("answered {} wrong bytes", got.len()));
-        }
-        let mut waited = asked.elapsed();
-        due = due.max(Instant::now().checked_sub(INTERVAL).unwrap_or(due));
-        latencies.push(waited.as_secs_f64() * 1e6);
-        while waited > INTERVAL {
-            waited -= INTERVAL;
-            latencies.push(waited.as_secs_f64() * 1e6);
-        }
-    }
-    latencies.sort_by(f64::total_cmp);
-    Ok(latencies)
-}
-
-/// Receives the large file and counts it. The kernel throws the bytes away (`MSG_TRUNC`, tcp(7)), so that
-/// copying them does not slow the other client.
+/// Receives the large file and counts it.
 fn download(port: u16, bytes: u64) -> Outcome<()> {
     let mut client = Client::connect(port)?;
     client.ask("/large.bin")?;
@@ -188,64 +157,10 @@ fn download(port: u16, bytes: u64) -> Outcome<()> {
     let mut received = first.len() as u64;
     while received < bytes {
         let room = (bytes - received).min(1 << 20) as usize;
-        let nowhere = std::ptr::null_mut();
-        // SAFETY: with MSG_TRUNC a TCP socket drops the bytes and writes nothing to the buffer.
-        let count = unsafe { libc::recv(stream.as_raw_fd(), nowhere, room, libc::MSG_TRUNC) };
-        if count <= 0 {
-            let error = io::Error::last_os_error();
-            return Err(format!("the download ended after {received} of {bytes} bytes ({count}, {error})"));
+        match large::receive_nowhere(&stream, room) {
+            Ok(count) if count > 0 => received += count as u64,
+            other => return Err(format!("the download ended after {received} of {bytes} bytes ({other:?})")),
         }
-        received += count as u64;
     }
     Ok(())
-}
-
-/// Writes `bytes` bytes that are no hole, and waits until they are on the disk.
-fn write_large(path: &Path, bytes: u64) -> io::Result<()> {
-    let mut file = File::create(path)?;
-    let piece: Vec<u8> = (0..1 << 20_u32).map(|index| (index % 251) as u8).collect();
-    let mut left = bytes;
-    while left > 0 {
-        let size = left.min(piece.len() as u64) as usize;
-        file.write_all(&piece[..size])?;
-        left -= size as u64;
-    }
-    file.sync_all()
-}
-
-/// Drops `path` from the page cache; answers with the share that stayed.
-fn make_cold(path: &Path) -> io::Result<f64> {
-    let file = File::open(path)?;
-    file.sync_all()?;
-    // SAFETY: posix_fadvise touches no memory; 0 and 0 are the whole file.
-    let error = unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
-    if error != 0 {
-        return Err(io::Error::from_raw_os_error(error));
-    }
-    resident_share(path)
-}
-
-/// The share of the file's pages that are in the page cache, 0 to 1 (mincore(2) of a mapping that is never
-/// read).
-fn resident_share(path: &Path) -> io::Result<f64> {
-    let file = File::open(path)?;
-    let length = file.metadata()?.len() as usize;
-    // SAFETY: sysconf reads a constant and has no preconditions.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) } as usize;
-    let mut pages = vec![0_u8; length.div_ceil(page_bytes)];
-    let any = std::ptr::null_mut();
-    // SAFETY: a new mapping at an address of the kernel's choice overlaps nothing.
-    let map = unsafe { libc::mmap(any, length, libc::PROT_READ, libc::MAP_SHARED, file.as_raw_fd(), 0) };
-    if map == libc::MAP_FAILED {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: the mapping has `length` bytes and `pages` a byte for each page of it.
-    let failed = unsafe { libc::mincore(map, length, pages.as_mut_ptr()) } != 0;
-    let error = io::Error::last_os_error();
-    // SAFETY: the mapping was made above, has this length, and no reference into it exists.
-    unsafe { libc::munmap(map, length) };
-    if failed {
-        return Err(error);
-    }
-    Ok(pages.iter().filter(|page| **page & 1 == 1).count() as f64 / pages.len() as f64)
 }

@@ -102,6 +102,11 @@ impl Client {
         Ok(self.received.drain(..length).collect())
     }
 
+    /// The socket.
+    pub fn stream(&self) -> &TcpStream {
+        &self.stream
+    }
+
     /// What came after the last head or body, and the socket.
     pub fn into_parts(self) -> (TcpStream, Vec<u8>) {
         (self.stream, self.received)

@@ -79,6 +79,15 @@ impl Process {
         sum as f64 / ticks
     }
 
+    /// Bytes that the program and its descendants had the disk read, for themselves or ahead (`read_bytes` of proc(5)).
+    pub fn read_bytes(&self) -> u64 {
+        let of = |pid: &u32| {
+            let text = fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
+            text.lines().find_map(|line| line.strip_prefix("read_bytes: ")?.trim().parse::<u64>().ok())
+        };
+        self.tree().iter().filter_map(of).sum()
+    }
+
     /// Resident bytes of the program and its descendants. `smaps_rollup` counts pages; `VmRSS` of recent
     /// kernels is an estimate that can be off by 32 pages a core, too much over 10,000 connections.
     pub fn resident_bytes(&self) -> u64 {

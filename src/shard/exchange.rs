@@ -4,7 +4,7 @@ use std::{collections::VecDeque, rc::Rc};
 
 use bytes::Bytes;
 
-use super::cold::{Cold, Populating};
+use super::cold::{Cold, Pace, Populating};
 use crate::{
     files::{MappedSlice, OpenFile},
     http::multipart::Multipart,
@@ -55,10 +55,16 @@ pub struct FileBody {
     pub offset: u64,
     /// One past the last byte.
     pub end: u64,
-    /// The reader, once the file was found not to be in the page cache.
-    pub cold: Option<Rc<Cold>>,
-    /// The step that was asked into the page cache, where no reader was to be had.
+    /// What lies before this was found in the page cache, or read into it, a moment ago.
+    pub ready_end: u64,
+    /// How fast the client takes it.
+    pub pace: Pace,
+    /// Whether any of it was not in the page cache.
+    pub was_cold: bool,
+    /// What is being read into the page cache.
     pub populating: Option<Populating>,
+    /// The reader past the page cache, for a fast client.
+    pub cold: Option<Rc<Cold>>,
     /// The parts that follow this one, if the body has several.
     pub parts: Option<Box<Multipart>>,
 }
@@ -77,7 +83,17 @@ pub struct Record {
 impl FileBody {
     /// The bytes from `offset` up to, not including, `end`.
     pub fn new(file: Rc<OpenFile>, offset: u64, end: u64) -> Self {
-        FileBody { file, offset, end, cold: None, populating: None, parts: None }
+        FileBody {
+            file,
+            offset,
+            end,
+            ready_end: offset,
+            pace: Pace::new(),
+            was_cold: false,
+            populating: None,
+            cold: None,
+            parts: None,
+        }
     }
 }
 

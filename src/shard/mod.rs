@@ -52,7 +52,7 @@ use outgoing::Outgoing;
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Exchanges kept for reuse.
 const EXCHANGES_MAX: usize = 64;
-/// Readers of cold files at once: each holds up to 1.5 MB. Beyond them, steps go through the page cache.
+/// Readers past the page cache at once: each holds up to 1.5 MB. Beyond them, fast clients go through it too.
 const COLD_READERS_MAX: usize = 16;
 /// Bytes that the request bodies gathered by one shard may hold together; one body at its limit always fits.
 const BODIES_BYTES: usize = 64 << 20;

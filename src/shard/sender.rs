@@ -4,13 +4,13 @@
 //! | --- | --- |
 //! | in memory, or mapped | the same send as its head (`outgoing`) |
 //! | a file in the page cache | `sendfile` in 2 MB steps, the head before it with `MSG_MORE` |
-//! | a file that is not | read ahead through io_uring, past the page cache where the file system allows it (`cold`) |
+//! | a file that is not | read into it a window at a time, or for a fast client through io_uring past it (`cold`) |
 
 use std::{io, os::fd::AsFd, rc::Rc};
 
 use super::{
     Worker,
-    cold::{self, Cold, Next},
+    cold::{self, Cold, Next, Pace},
     connection::{Received, Step, decode_kept},
     exchange::{FileBody, Record},
     outgoing,
@@ -27,12 +27,12 @@ use crate::{
     },
 };
 
-/// Bytes of a file sent by one call; after it other connections get their turn.
-const SENDFILE_STEP_BYTES: u64 = 2 << 20;
+/// Bytes of a file sent before other connections get their turn.
+const SENDFILE_STEP_BYTES: u64 = cold::WINDOW_BYTES_MAX;
 /// Bytes thrown away from a client that sends on after its connection ended; then it is cut.
 const LINGER_BYTES_MAX: u32 = 1 << 20;
-/// A file up to this size that was found cold is asked into the page cache for the next time.
-const WARM_BYTES_MAX: u64 = 32 << 20;
+/// A file up to this size is always read into the page cache, for the next time.
+const CACHED_FILE_BYTES_MAX: u64 = 32 << 20;
 
 impl Worker {
     /// Goes on with a response, and notes where it stands when it has to wait.
@@ -157,18 +157,24 @@ impl Worker {
     }
 
     fn send_file(&mut self, slot: &mut Slot, key: Key) -> io::Result<Step> {
-        let write_deadline = self.deadlines.write(self.now);
+        let (write_deadline, now_millis) = (self.deadlines.write(self.now), self.now.millis);
         let socket = slot.socket.as_fd();
         let Some(exchange) = &mut slot.exchange else { return Ok(Step::Close) };
         let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else {
             return Ok(Step::Close);
         };
         while body.offset < body.end {
-            let step = (body.end - body.offset).min(SENDFILE_STEP_BYTES);
             let sent = match &body.cold {
                 Some(cold) => match send_chunk(socket, cold) {
                     Ok(Some(sent)) => {
                         self.metrics.cold_bytes.add(sent as u64);
+                        if body.pace.is_slow(now_millis) {
+                            cold.cancel();
+                            body.cold = None;
+                            (body.pace, body.was_cold) = (Pace::new(), false);
+                        } else {
+                            body.pace.begin(now_millis);
+                        }
                         sent
                     }
                     Ok(None) => return Ok(Step::Wait),
@@ -176,33 +182,23 @@ impl Worker {
                     Err(error) => return Err(error),
                 },
                 None => {
-                    let populated = match &body.populating {
-                        None => false,
-                        Some(populating) => match populating.covers(body.offset) {
-                            None => return Ok(Step::Wait),
-                            Some(covered) => covered,
-                        },
-                    };
-                    if !populated && open::resident(body.file.fd(), body.offset, step) == Residency::Cold {
-                        self.metrics.cold_reads.add(1);
-                        let (file, offset) = (&body.file, body.offset);
-                        if let Some(permit) = self.cold_permits.take() {
-                            let file = Rc::clone(file);
-                            body.cold = Some(Cold::start(file, offset, body.end, key, &self.inbox, permit));
-                            warm(body, &self.context.offload);
-                        } else {
-                            let (inbox, offload) = (&self.inbox, &self.context.offload);
-                            body.populating =
-                                Some(cold::populate(file, offset, offset + step, key, inbox, offload)?);
-                        }
-                        continue;
+                    if let Some(populating) = &body.populating {
+                        let Some(end) = populating.read_up_to() else { return Ok(Step::Wait) };
+                        self.metrics.cold_bytes.add(end.saturating_sub(body.offset));
+                        body.ready_end = end;
+                        body.populating = None;
+                        body.pace.begin(now_millis);
                     }
-                    // What lies behind a step that was read off the shard may not be there.
-                    let step = match &body.populating {
-                        Some(populating) if populated => populating.clip(body.offset, step),
-                        _ => step,
-                    };
-                    let count = usize::try_from(step).unwrap_or(usize::MAX);
+                    if body.offset >= body.ready_end || body.pace.is_slow(now_millis) {
+                        let window = body.pace.next_window(now_millis).min(body.end - body.offset);
+                        if open::resident(body.file.fd(), body.offset, window) == Residency::Cold {
+                            self.metrics.cold_reads.add(1);
+                            self.read_cold(body, key);
+                            continue;
+                        }
+                        body.ready_end = body.offset + window;
+                    }
+                    let count = usize::try_from(body.ready_end - body.offset).unwrap_or(usize::MAX);
                     match sendfile(socket, body.file.fd(), body.offset, count) {
                         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                         Ok(sent) => {
@@ -224,6 +220,27 @@ impl Worker {
             }
         }
         Ok(Step::Again)
+    }
+
+    /// Has what follows read. Responses that share a file share the page cache too; a reader past it is for a client
+    /// that has proved fast and is alone with a file that is too large to be kept.
+    fn read_cold(&self, body: &mut FileBody, key: Key) {
+        let (inbox, offload) = (&self.inbox, &self.context.offload);
+        // Held here and by the cache of open files.
+        let is_alone = Rc::strong_count(&body.file) <= 2;
+        if body.pace.is_fast()
+            && is_alone
+            && body.file.size() > CACHED_FILE_BYTES_MAX
+            && let Some(permit) = self.cold_permits.take()
+        {
+            body.cold = Some(Cold::start(Rc::clone(&body.file), body.offset, body.end, key, inbox, permit));
+            return;
+        }
+        let window = body.pace.cold_window(!std::mem::replace(&mut body.was_cold, true));
+        let end = body.end.min(body.offset + window);
+        let ahead_bytes = window.min(body.end - end);
+        body.populating =
+            Some(cold::populate(&body.file, body.offset..end, ahead_bytes, key, inbox, offload));
     }
 
     /// Goes on to the next part of a body that has several: the text before it, or behind the last, is sent first.
@@ -437,17 +454,5 @@ fn send_chunk(socket: std::os::fd::BorrowedFd<'_>, cold: &Cold) -> io::Result<Op
             }
             sent.map(Some)
         }
-    }
-}
-
-/// Asks a small file that was cold into the page cache, off the shard, so that the next request finds it there.
-fn warm(body: &FileBody, offload: &Rc<crate::runtime::Offload>) {
-    if body.file.size() > WARM_BYTES_MAX {
-        return;
-    }
-    if let Ok(file) = socket::duplicate(body.file.fd()) {
-        let size = body.file.size();
-        // Nobody waits for it; when the queue is full the file stays cold a little longer.
-        let _ = offload.run(move || open::will_need(file.as_fd(), 0, size));
     }
 }

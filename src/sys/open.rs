@@ -273,14 +273,25 @@ pub fn resident(fd: BorrowedFd<'_>, offset: u64, length: u64) -> Residency {
 /// Asks the kernel to start reading `length` bytes from `offset` (`POSIX_FADV_WILLNEED`). Advice: errors are ignored.
 /// It queues the reads and returns, but may wait for a slot in a full device queue, so a shard asks for little.
 pub fn will_need(fd: BorrowedFd<'_>, offset: u64, length: u64) {
+    if length == 0 {
+        // To the kernel 0 means the whole rest.
+        return;
+    }
     let (Ok(offset), Ok(length)) = (file_offset(offset), file_offset(length)) else { return };
     // SAFETY: takes integers only; a wrong range is an error return.
     let _ = unsafe { libc::posix_fadvise(fd.as_raw_fd(), offset, length, libc::POSIX_FADV_WILLNEED) };
 }
 
-/// Reads `offset..end` into the page cache and waits for it. For a thread that may block; errors end it early, and
-/// whoever sends the range meets them again.
+/// Reads `offset..end` into the page cache, unless it is there, and waits for it. For a thread that may block; errors end
+/// it early, and whoever sends the range meets them again.
+///
+/// The reads are queued together first: the kernel's own read-ahead goes by the descriptor, and loses its way where many
+/// responses share one.
 pub fn populate(fd: BorrowedFd<'_>, offset: u64, end: u64) {
+    if resident(fd, offset, end.saturating_sub(offset)) == Residency::Resident {
+        return;
+    }
+    will_need(fd, offset, end.saturating_sub(offset));
     let mut bytes = vec![0; POPULATE_BYTES];
     let mut position = offset;
     while position < end {
