@@ -61,12 +61,12 @@ impl Sink {
     }
 
     /// Another level, and a file or none, from now on in every thread.
-    pub(super) fn change(&self, level: Level, has_file: bool) {
+    pub(super) fn change(self: &Arc<Self>, level: Level, has_file: bool) {
         let level_before = self.level.swap(level as u8, Relaxed);
         let had_file = self.has_file.swap(has_file, Relaxed);
         if (level_before, had_file) != (level as u8, has_file) {
-            // What each place in the code was told about its events is asked anew.
-            tracing::callsite::rebuild_interest_cache();
+            // Making one asks.
+            drop(dispatch(self));
         }
     }
 
@@ -98,7 +98,16 @@ impl Debug for Sink {
 /// The dispatch for our threads: events down to the sink's level, of the executor's own only warnings and errors.
 /// Make it once, and set a clone in each thread with `tracing::dispatcher::set_default`.
 pub fn dispatch(sink: &Arc<Sink>) -> Dispatch {
-    Dispatch::new(Diagnostics(Arc::clone(sink)))
+    let dispatch = Dispatch::new(Diagnostics(Arc::clone(sink)));
+    ask_again(&dispatch);
+    dispatch
+}
+
+/// Has each place in the code told anew whether its events are wanted. While only one dispatch is alive, `tracing` asks
+/// the default of the calling thread instead, so that must be this one: else places that an earlier server has passed
+/// would stay silent for a later one.
+fn ask_again(dispatch: &Dispatch) {
+    tracing::dispatcher::with_default(dispatch, tracing::callsite::rebuild_interest_cache);
 }
 
 /// The subscriber behind [`dispatch`].

@@ -108,10 +108,10 @@ fn the_level_and_the_file_change_while_a_dispatch_is_in_use() {
 
 /// A sink that writes to a queue alone.
 fn to_file(queue: DiagnosticQueue) -> Arc<Sink> {
-    let sink = Sink::new(Level::Info, None);
+    let sink = Arc::new(Sink::new(Level::Info, None));
     sink.connect(queue);
     sink.change(Level::Info, true);
-    Arc::new(sink)
+    sink
 }
 
 #[test]
@@ -205,4 +205,16 @@ fn an_event_inside_a_callback_does_not_recurse() {
     let sink = Arc::new(Sink::new(Level::Info, Some(callback)));
     with_default(&dispatch(&sink), || tracing::error!("outside"));
     assert_eq!(*seen.lock().unwrap(), 1);
+}
+
+#[test]
+fn a_later_server_hears_from_places_that_an_earlier_one_has_passed() {
+    let place = || tracing::warn!("passed");
+    for round in 0..2 {
+        let (sink, seen) = callback(Level::Info);
+        // Made by a thread of the host, heard on one of ours.
+        let dispatch = dispatch(&sink);
+        std::thread::spawn(move || with_default(&dispatch, place)).join().unwrap();
+        assert_eq!(seen.lock().unwrap().len(), 1, "server {round}");
+    }
 }
