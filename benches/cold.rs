@@ -7,7 +7,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
 use std::{
-    fs,
     path::PathBuf,
     process::ExitCode,
     thread,
@@ -18,7 +17,7 @@ mod common;
 
 use common::{
     LOAD_CORE, Outcome,
-    large::{self, make_cold, resident_share, write_large},
+    large::{self, make_cold, resident_share},
     load::Client,
     probe::{SMALL_FILE, probe},
     process::pin_thread,
@@ -68,12 +67,7 @@ fn main() -> ExitCode {
 fn measure(options: &Options) -> Outcome<bool> {
     let folder = servers::disk_folder(options.folder.as_deref())?;
     let site = folder.path().join("site");
-    fs::create_dir(&site).map_err(|error| format!("cannot make a folder: {error}"))?;
-    fs::write(site.join(SMALL_FILE.0), SMALL_FILE.1)
-        .map_err(|error| format!("cannot write a file: {error}"))?;
-    let large = site.join("large.bin");
-    write_large(&large, options.bytes)
-        .map_err(|error| format!("cannot write {}: {error}", large.display()))?;
+    let large = large::make_site(&site, options.bytes)?;
 
     let mut rows = Vec::new();
     let mut stayed_cold = true;

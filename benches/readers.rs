@@ -6,7 +6,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
 use std::{
-    fs, io,
+    io,
     net::TcpStream,
     os::fd::AsRawFd,
     path::{Path, PathBuf},
@@ -19,9 +19,9 @@ mod common;
 
 use common::{
     LOAD_CORE, Outcome,
-    large::{make_cold, receive_nowhere, write_large},
+    large::{self, make_cold, receive_nowhere},
     load::Client,
-    probe::{SMALL_FILE, probe},
+    probe::probe,
     process::{pin_thread, raise_descriptor_limit},
     quantile,
     servers::{self, Kind, Server},
@@ -101,12 +101,7 @@ fn measure(options: &Options) -> Outcome<()> {
     raise_descriptor_limit();
     let folder = servers::disk_folder(options.folder.as_deref())?;
     let site = folder.path().join("site");
-    fs::create_dir(&site).map_err(|error| format!("cannot make a folder: {error}"))?;
-    fs::write(site.join(SMALL_FILE.0), SMALL_FILE.1)
-        .map_err(|error| format!("cannot write a file: {error}"))?;
-    let large = site.join("large.bin");
-    write_large(&large, options.bytes)
-        .map_err(|error| format!("cannot write {}: {error}", large.display()))?;
+    large::make_site(&site, options.bytes)?;
     let mut rows = Vec::new();
     for case in &CASES {
         for kind in [Kind::Ours, Kind::Nginx] {

@@ -1,15 +1,30 @@
 //! A file too large to be read by the way, out of the page cache, and a way to receive it without keeping it.
 
 use std::{
-    fs::File,
+    fs::{self, File},
     io::{self, Write},
     net::TcpStream,
     os::fd::AsRawFd,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
+use super::{Outcome, probe::SMALL_FILE};
+
+/// Makes the folder `site` with the probe's small file and a large one of `bytes` bytes, and returns the large one.
+///
+/// # Errors
+/// What cannot be written.
+pub fn make_site(site: &Path, bytes: u64) -> Outcome<PathBuf> {
+    fs::create_dir(site).map_err(|error| format!("cannot make a folder: {error}"))?;
+    fs::write(site.join(SMALL_FILE.0), SMALL_FILE.1)
+        .map_err(|error| format!("cannot write a file: {error}"))?;
+    let large = site.join("large.bin");
+    write_large(&large, bytes).map_err(|error| format!("cannot write {}: {error}", large.display()))?;
+    Ok(large)
+}
+
 /// Writes `bytes` bytes that are no hole, and waits until they are on the disk.
-pub fn write_large(path: &Path, bytes: u64) -> io::Result<()> {
+fn write_large(path: &Path, bytes: u64) -> io::Result<()> {
     let mut file = File::create(path)?;
     let piece: Vec<u8> = (0..1 << 20_u32).map(|index| (index % 251) as u8).collect();
     let mut left = bytes;

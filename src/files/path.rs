@@ -3,7 +3,7 @@
 //! This is text only: it touches no file system and is not what keeps a file inside its root (`openat2` does that). What
 //! it returns is never absolute, holds no NUL, no empty segment, no `.` and no `..`.
 
-use crate::sys::open::PATH_BYTES_MAX;
+use crate::{http::syntax::hex_value, sys::open::PATH_BYTES_MAX};
 
 /// Room for one decoded path. A shard has one and uses it again for each request; about 4 KB.
 #[derive(Debug)]
@@ -185,15 +185,6 @@ fn unescape(digits: &[u8]) -> Result<(u8, &[u8]), PathError> {
         (Some(2), Some(15)) => Err(PathError::EncodedSlash),
         (Some(high), Some(low)) => Ok((high << 4 | low, rest)),
         _ => Err(PathError::BadEscape),
-    }
-}
-
-fn hex_value(digit: u8) -> Option<u8> {
-    match digit {
-        b'0'..=b'9' => Some(digit - b'0'),
-        b'a'..=b'f' => Some(digit - b'a' + 10),
-        b'A'..=b'F' => Some(digit - b'A' + 10),
-        _ => None,
     }
 }
 

@@ -58,6 +58,16 @@ pub(crate) fn qvalue(text: &[u8]) -> Option<u16> {
     }
 }
 
+/// What a hexadecimal digit stands for, in either case (RFC 3986 2.1).
+pub(crate) fn hex_value(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
 static TOKEN: [bool; 256] = token_table();
 
 const fn token_table() -> [bool; 256] {

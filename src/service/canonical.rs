@@ -6,6 +6,7 @@
 use percent_encoding::percent_encode;
 
 use super::redirect;
+use crate::http::syntax::hex_value;
 
 /// The path of a request target in its canonical spelling; `None` when it is written so already. `decoded` is the same
 /// path as `files::decode` returns it: a path that is equal to it needs no second look.
@@ -55,10 +56,6 @@ fn push_segment(path: &mut Vec<u8>, segment: &[u8]) {
             _ => path.extend(percent_encode(&[byte], redirect::PATH).flat_map(str::bytes)),
         }
     }
-}
-
-fn hex_value(digit: u8) -> Option<u8> {
-    char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok())
 }
 
 /// RFC 3986 2.3: a URI with such a character and one with its escape are the same.
