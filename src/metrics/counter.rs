@@ -95,9 +95,64 @@ impl SharedCounter {
     }
 }
 
+/// A number that goes up and down, written by any thread: one locked operation each. Not for a request's way.
+#[derive(Debug, Default)]
+pub struct SharedGauge(AtomicU64);
+
+impl SharedGauge {
+    /// A gauge at 0.
+    pub const fn new() -> Self {
+        SharedGauge(AtomicU64::new(0))
+    }
+
+    /// Replaces the value.
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Adds `count`; returns the new value.
+    pub fn add(&self, count: u64) -> u64 {
+        self.0.fetch_add(count, Relaxed).wrapping_add(count)
+    }
+
+    /// Adds `count` unless that makes it more than `max`; returns the new value.
+    pub fn add_up_to(&self, count: u64, max: u64) -> Option<u64> {
+        let sum = |value: u64| value.checked_add(count).filter(|sum| *sum <= max);
+        self.0.fetch_update(Relaxed, Relaxed, sum).ok().map(|value| value + count)
+    }
+
+    /// Takes up to `count` away, as much as there is; returns how much that was.
+    pub fn subtract_up_to(&self, count: u64) -> u64 {
+        let less = |value: u64| Some(value.saturating_sub(count));
+        self.0.fetch_update(Relaxed, Relaxed, less).map_or(0, |value| value.min(count))
+    }
+
+    /// Makes it at least `value`.
+    pub fn raise(&self, value: u64) {
+        self.0.fetch_max(value, Relaxed);
+    }
+
+    /// The value now.
+    pub fn value(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shared_gauge_stops_at_its_bounds() {
+        let gauge = SharedGauge::new();
+        assert_eq!(gauge.add_up_to(3, 3), Some(3));
+        assert_eq!(gauge.add_up_to(1, 3), None);
+        assert_eq!(gauge.add_up_to(u64::MAX, u64::MAX), None);
+        assert_eq!((gauge.subtract_up_to(2), gauge.subtract_up_to(2), gauge.value()), (2, 1, 0));
+        gauge.raise(5);
+        gauge.raise(4);
+        assert_eq!(gauge.value(), 5);
+    }
 
     #[test]
     fn counter_adds_and_wraps() {

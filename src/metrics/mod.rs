@@ -8,12 +8,14 @@ mod counter;
 mod exposition;
 pub mod heap;
 mod histogram;
+mod memory;
 mod process;
 mod registry;
 mod shard;
 
-pub use counter::{Counter, Gauge, SharedCounter};
+pub use counter::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use histogram::{BUCKETS, Histogram};
+pub use memory::{Holder, LEVELS, Relief, ServerMemory, ShardMemory};
 pub use process::resident_bytes;
 pub use registry::{LogMetrics, Registry, Totals};
 pub use shard::{BUFFER_SIZES, ShardMetrics, Shed, StatusCounters, Timeout};

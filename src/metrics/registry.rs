@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    BUFFER_SIZES, Counter, Gauge, ShardMetrics, SharedCounter, Shed, Timeout, exposition::Exposition, heap,
-    histogram::Merged, resident_bytes,
+    BUFFER_SIZES, Counter, Gauge, Holder, LEVELS, Relief, ServerMemory, ShardMetrics, SharedCounter, Shed,
+    Timeout, exposition::Exposition, heap, histogram::Merged, resident_bytes,
 };
 
 /// The figures of one server.
@@ -17,6 +17,8 @@ pub struct Registry {
     pub shards: Vec<Arc<ShardMetrics>>,
     /// What the log writer counts.
     pub log: Arc<LogMetrics>,
+    /// The budget.
+    pub memory: Arc<ServerMemory>,
     started: SystemTime,
     refusal_labels: &'static [&'static str],
 }
@@ -41,6 +43,14 @@ pub struct LogMetrics {
 pub struct Totals {
     /// Number of shards.
     pub shards: u32,
+    /// The memory budget.
+    pub memory_budget_bytes: u64,
+    /// Bytes of it that are held.
+    pub memory_used_bytes: u64,
+    /// The most that was ever taken from it.
+    pub memory_peak_bytes: u64,
+    /// The level of pressure, an index of [`LEVELS`].
+    pub memory_pressure: u32,
     /// Connections with a request in progress or before their first.
     pub connections_active: u64,
     /// Connections waiting for their next request.
@@ -76,6 +86,7 @@ impl Registry {
         Registry {
             shards: (0..shards).map(|_| Arc::new(ShardMetrics::new(refusal_labels.len()))).collect(),
             log: Arc::default(),
+            memory: Arc::default(),
             started: SystemTime::now(),
             refusal_labels,
         }
@@ -88,6 +99,10 @@ impl Registry {
             + self.log.write_errors.value();
         let mut totals = Totals {
             shards: u32::try_from(self.shards.len()).unwrap_or(u32::MAX),
+            memory_budget_bytes: self.memory.budget_bytes.value(),
+            memory_used_bytes: Holder::ALL.iter().map(|holder| self.memory_used_bytes(*holder)).sum(),
+            memory_peak_bytes: self.memory.peak_bytes.value(),
+            memory_pressure: u32::try_from(self.memory.pressure.value()).unwrap_or(u32::MAX),
             connections_active: self.sum_gauge(|shard| &shard.connections_active),
             connections_idle: self.sum_gauge(|shard| &shard.connections_idle),
             connections_accepted: self.sum(|shard| &shard.connections_accepted),
@@ -114,6 +129,7 @@ impl Registry {
     pub fn render(&self, out: &mut String) {
         let mut text = Exposition::new(out);
         self.render_process(&mut text);
+        self.render_memory(&mut text);
         self.render_connections(&mut text);
         self.render_requests(&mut text);
         self.render_resources(&mut text);
@@ -132,6 +148,58 @@ impl Registry {
             text.gauge("webserver_memory_heap_peak_bytes", "Largest heap so far.", heap.peak_bytes);
             text.counter("webserver_heap_allocations_total", "Heap allocations made.", heap.allocations);
         }
+    }
+
+    fn render_memory(&self, text: &mut Exposition<'_>) {
+        let memory = &self.memory;
+        text.gauge("webserver_memory_budget_bytes", "The memory budget.", memory.budget_bytes.value());
+        text.gauges(
+            "webserver_memory_used_bytes",
+            "Bytes of the budget that are held.",
+            "holder",
+            Holder::ALL.iter().map(|holder| (holder.label(), self.memory_used_bytes(*holder))),
+        );
+        text.gauge(
+            "webserver_memory_peak_bytes",
+            "The most that was taken from the budget so far.",
+            memory.peak_bytes.value(),
+        );
+        text.gauge(
+            "webserver_memory_pressure",
+            "Level of pressure: 0 normal, 1 elevated, 2 high, 3 critical.",
+            memory.pressure.value(),
+        );
+        text.counters(
+            "webserver_memory_pressure_entered_total",
+            "Times each level of pressure was entered.",
+            "level",
+            LEVELS.iter().zip(&memory.entered).map(|(level, count)| (level, count.value())),
+        );
+        text.counters(
+            "webserver_memory_refused_total",
+            "Requests for bytes of the budget that were refused.",
+            "holder",
+            Holder::ALL.iter().map(|holder| (holder.label(), self.memory_refused(*holder))),
+        );
+        text.counters(
+            "webserver_memory_relief_total",
+            "What was done when memory got short.",
+            "action",
+            Relief::ALL
+                .iter()
+                .map(|relief| (relief.label(), self.sum(|shard| &shard.memory.relief[*relief as usize]))),
+        );
+    }
+
+    /// Bytes of the budget that are held for something, by all shards and by none.
+    pub fn memory_used_bytes(&self, holder: Holder) -> u64 {
+        let shards = self.sum_gauge(|shard| &shard.memory.used_bytes[holder as usize]);
+        shards + self.memory.used_bytes[holder as usize].value()
+    }
+
+    fn memory_refused(&self, holder: Holder) -> u64 {
+        let shards = self.sum(|shard| &shard.memory.refused[holder as usize]);
+        shards + self.memory.refused[holder as usize].value()
     }
 
     fn render_connections(&self, text: &mut Exposition<'_>) {
@@ -232,6 +300,7 @@ impl Registry {
             "Entries of the open-file cache.",
             self.sum_gauge(|shard| &shard.file_cache_entries),
         );
+        text.gauge("webserver_tls_session_cache_entries", "TLS sessions kept for resumption.", 0);
         text.counter(
             "webserver_open_file_cache_hits_total",
             "Lookups that the open-file cache answered.",

@@ -1,6 +1,6 @@
 //! What one shard counts. The shard's thread is the only writer.
 
-use super::{Counter, Gauge, Histogram};
+use super::{Counter, Gauge, Histogram, ShardMemory};
 
 /// The buffer tiers as metric labels, smallest first; indices of `buffers_allocated` and `buffers_available`.
 pub const BUFFER_SIZES: [&str; 3] = ["small", "medium", "large"];
@@ -24,6 +24,8 @@ pub struct ShardMetrics {
     pub request_duration: Histogram,
     /// Times the shard slept because nothing was ready.
     pub parks: Counter,
+    /// Its part of the budget.
+    pub memory: ShardMemory,
 
     /// Connections taken into a slot.
     pub connections_accepted: Counter,
@@ -93,6 +95,7 @@ impl ShardMetrics {
             file_cache_hits: Counter::new(),
             request_duration: Histogram::new(),
             parks: Counter::new(),
+            memory: ShardMemory::default(),
             connections_accepted: Counter::new(),
             connections_closed: Counter::new(),
             shed: [const { Counter::new() }; Shed::COUNT],
@@ -151,13 +154,15 @@ pub enum Shed {
     Listener,
     /// The client has.
     PerIp,
+    /// Memory is short: the pressure is critical.
+    Memory,
 }
 
 impl Shed {
     /// Number of reasons.
     pub const COUNT: usize = Shed::ALL.len();
     /// Every reason, in the order of its index.
-    pub const ALL: [Shed; 4] = [Shed::Capacity, Shed::Descriptors, Shed::Listener, Shed::PerIp];
+    pub const ALL: [Shed; 5] = [Shed::Capacity, Shed::Descriptors, Shed::Listener, Shed::PerIp, Shed::Memory];
 
     /// The reason as a metric label.
     pub const fn label(self) -> &'static str {
@@ -166,6 +171,7 @@ impl Shed {
             Shed::Descriptors => "descriptors",
             Shed::Listener => "listener",
             Shed::PerIp => "per_ip",
+            Shed::Memory => "memory",
         }
     }
 }
