@@ -67,6 +67,13 @@ impl Multipart {
         self.length
     }
 
+    /// Bytes of memory that it takes, its own included.
+    pub fn held_bytes(&self) -> usize {
+        size_of::<Multipart>()
+            + self.text.capacity()
+            + self.parts.capacity() * size_of::<(usize, ByteRange)>()
+    }
+
     /// What is sent next: some text, and behind it the bytes of a part. Without a part it was the end of the body, and
     /// there is no next.
     pub fn advance(&mut self) -> (&[u8], Option<ByteRange>) {

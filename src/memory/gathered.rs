@@ -122,7 +122,8 @@ impl Gathered {
         true
     }
 
-    fn capacity(&self) -> usize {
+    /// Bytes of memory behind it, used or not.
+    pub fn capacity(&self) -> usize {
         match &self.storage {
             Storage::Nothing => 0,
             Storage::Pooled(buffer) => buffer.tier().bytes(),

@@ -35,6 +35,11 @@ impl Chunk {
         &self.bytes[self.start..self.end]
     }
 
+    /// Bytes of memory that it keeps: all that was read.
+    pub fn held_bytes(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Forgets the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         self.start = (self.start + count).min(self.end);

@@ -54,6 +54,8 @@ pub struct Cold {
     ready: RefCell<VecDeque<Chunk>>,
     failed: Cell<Option<io::ErrorKind>>,
     cancelled: Cell<bool>,
+    /// What is being read.
+    reading_bytes: Cell<usize>,
     reader: RefCell<Option<Waker>>,
 }
 
@@ -107,6 +109,11 @@ impl Cold {
         self.ready.borrow_mut().push_front(chunk);
     }
 
+    /// Bytes of memory that are held: chunks that were read, and those that are being read.
+    pub fn held_bytes(&self) -> usize {
+        self.reading_bytes.get() + self.ready.borrow().iter().map(Chunk::held_bytes).sum::<usize>()
+    }
+
     /// The response is over: the reader closes its file and ends.
     pub fn cancel(&self) {
         self.cancelled.set(true);
@@ -147,7 +154,9 @@ impl Cold {
             // Up to a multiple of the chunk, so that all reads but the first begin aligned.
             let middle = (*offset + CHUNK_BYTES - *offset % CHUNK_BYTES).min(end);
             let last = (middle + CHUNK_BYTES).min(end);
+            self.reading_bytes.set(usize::try_from(last - *offset).unwrap_or(usize::MAX));
             let pair = zip(read_range(reader, *offset..middle), read_range(reader, middle..last)).await;
+            self.reading_bytes.set(0);
             for (read, wanted) in [(pair.0, *offset..middle), (pair.1, middle..last)] {
                 let chunk = match read {
                     Ok(None) => continue,

@@ -33,6 +33,24 @@ pub struct Exchange {
     pub record: Option<Record>,
 }
 
+/// What an exchange holds, by what it is. Bodies from a cache count although others may hold them too: this is what a
+/// connection keeps from being freed, not what the budget says of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// The exchange itself and its lists.
+    pub state_bytes: usize,
+    /// Pool buffers, as large as their tiers are.
+    pub buffer_bytes: usize,
+    /// The request's body as far as it was gathered, pooled or mapped.
+    pub request_body_bytes: usize,
+    /// What is not sent of response bodies in memory.
+    pub response_body_bytes: usize,
+    /// The same of mapped files: pages of the kernel's.
+    pub mapped_bytes: usize,
+    /// Reads past the page cache, ahead of the socket.
+    pub direct_read_bytes: usize,
+}
+
 /// Bytes in memory that wait for the socket.
 #[derive(Debug)]
 pub enum Unsent {
@@ -119,7 +137,50 @@ impl Unsent {
     }
 }
 
+impl Held {
+    /// Everything together.
+    pub fn bytes(&self) -> usize {
+        self.state_bytes
+            + self.buffer_bytes
+            + self.request_body_bytes
+            + self.response_body_bytes
+            + self.mapped_bytes
+            + self.direct_read_bytes
+    }
+}
+
 impl Exchange {
+    /// Bytes of memory that are held until the exchange is reset or dropped, and those of the exchange itself. Costs a
+    /// pass over what was not sent.
+    #[allow(dead_code, reason = "asked by whoever lists connections, or closes the largest")]
+    pub fn held_bytes(&self) -> usize {
+        self.held().bytes()
+    }
+
+    /// The same by what they are.
+    pub fn held(&self) -> Held {
+        let of = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.tier().bytes());
+        let mut held = Held {
+            state_bytes: size_of::<Exchange>() + self.unsent.capacity() * size_of::<Unsent>(),
+            buffer_bytes: of(&self.input) + of(&self.head),
+            request_body_bytes: self.gathered.as_ref().map_or(0, Gathered::capacity),
+            ..Held::default()
+        };
+        for piece in &self.unsent {
+            match piece {
+                Unsent::Buffer(buffer) => held.buffer_bytes += buffer.tier().bytes(),
+                Unsent::Shared(bytes) => held.response_body_bytes += bytes.len(),
+                Unsent::Static(_) => {}
+                Unsent::Mapped(slice) => held.mapped_bytes += slice.len(),
+            }
+        }
+        if let Some(file) = &self.file {
+            held.state_bytes += file.parts.as_ref().map_or(0, |parts| parts.held_bytes());
+            held.direct_read_bytes = file.cold.as_ref().map_or(0, |cold| cold.held_bytes());
+        }
+        held
+    }
+
     /// Gives everything back; the box can serve another request.
     pub fn reset(&mut self) {
         if let Some(cold) = self.file.take().and_then(|body| body.cold) {
@@ -138,5 +199,44 @@ impl Exchange {
 impl Drop for Exchange {
     fn drop(&mut self) {
         self.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        config::BufferPools,
+        memory::{Allowance, BufferPool},
+    };
+
+    #[test]
+    fn held_bytes_are_those_of_every_part() {
+        let pool = BufferPool::new(BufferPools { small: 0, medium: 0, large: 0 }, usize::MAX);
+        let mut exchange = Exchange::default();
+        assert_eq!(exchange.held_bytes(), size_of::<Exchange>());
+        exchange.input = pool.get(1);
+        exchange.head = pool.get(5000);
+        exchange.unsent.push_back(Unsent::Buffer(pool.get(64 << 10).unwrap()));
+        exchange.unsent.push_back(Unsent::Shared(Bytes::from_static(&[0; 1000]).slice(1..)));
+        exchange.unsent.push_back(Unsent::Static(&[0; 500]));
+        let mut gathered = Gathered::new(200_000);
+        assert!(gathered.push(&[0; 100_000], &pool, &Allowance::new(1 << 20)));
+        exchange.gathered = Some(gathered);
+        let held = exchange.held();
+        assert_eq!(
+            held,
+            Held {
+                state_bytes: size_of::<Exchange>() + exchange.unsent.capacity() * size_of::<Unsent>(),
+                buffer_bytes: (4 << 10) + (16 << 10) + (64 << 10),
+                request_body_bytes: 100_000_usize.next_multiple_of(4096),
+                response_body_bytes: 999,
+                ..Held::default()
+            }
+        );
+        assert_eq!(exchange.held_bytes(), held.bytes());
+        exchange.reset();
+        let lists = exchange.unsent.capacity() * size_of::<Unsent>();
+        assert_eq!(exchange.held_bytes(), size_of::<Exchange>() + lists);
     }
 }
