@@ -7,8 +7,6 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
 use std::{
-    fs,
-    path::Path,
     process::{Command, ExitCode, Stdio},
     sync::{
         Mutex,
@@ -21,25 +19,23 @@ use std::{
 mod common;
 
 use common::{
-    LOAD_CORE, Outcome, SERVER_CORE,
-    load::{self, Client},
-    process::{
-        Process, enter_own_network, kernel_tcp_bytes, pin_on_start, pin_thread, raise_descriptor_limit,
-    },
-    quantile, servers, table,
+    LOAD_CORE, Outcome,
+    behaved::Behaved,
+    large, load,
+    metrics::Figures,
+    probe::SMALL_FILE,
+    process::{enter_own_network, kernel_tcp_bytes, pin_on_start, raise_descriptor_limit},
+    quantile,
+    servers::{self, Watched},
+    table,
 };
 
 /// What a slow connection may add to the server's resident memory: a small buffer, and as much again.
 const CONNECTION_BYTES_MAX: f64 = 8192.0;
 /// Whoever behaves waits no longer than this.
 const LATENCY_MAX: Duration = Duration::from_secs(1);
-/// Between two requests of the client that stays connected.
-const INTERVAL: Duration = Duration::from_millis(5);
-/// Between two that connect anew.
-const CONNECT_INTERVAL: Duration = Duration::from_millis(50);
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
-const SMALL_BODY: &[u8] = b"Hello, World!";
-const LARGE_BYTES: usize = 4 << 20;
+const LARGE_BYTES: u64 = 4 << 20;
 
 /// One kind of slowness, as slowhttptest is told.
 struct Attack {
@@ -103,28 +99,26 @@ fn measure(options: &Options) -> Outcome<bool> {
     enter_own_network()?;
     let folder = servers::disk_folder(None)?;
     let site = folder.path().join("site");
-    let written = fs::create_dir(&site)
-        .and_then(|()| fs::write(site.join("small.txt"), SMALL_BODY))
-        .and_then(|()| fs::write(site.join("large.bin"), vec![b'x'; LARGE_BYTES]));
-    written.map_err(|error| format!("cannot write the site: {error}"))?;
+    large::make_site(&site, LARGE_BYTES)?;
 
     let (mut clients, mut held, mut missed) = (Vec::new(), Vec::new(), Vec::new());
     for attack in &ATTACKS {
         if options.only.as_ref().is_some_and(|only| only != attack.name) {
             continue;
         }
-        let server = Server::start(&site, folder.path(), attack.name)?;
-        let alone = server.probe_while(|| {
+        let memory = "worker_connections: 8192, open_file_cache: 100, raise_nofile: true";
+        let server = Watched::start(&site, folder.path(), attack.name, memory, "header: 20s")?;
+        let alone = watch_while(&server, || {
             thread::sleep(Duration::from_secs(2));
             Ok(())
         })?;
-        clients.extend(rows(attack.name, "alone", &alone.probes));
+        clients.extend(rows(attack.name, "alone", &alone.clients));
         let before = server.process.resident_bytes();
-        let attacked = server.probe_while(|| run(attack, server.port, options))?;
-        clients.extend(rows(attack.name, "beside them", &attacked.probes));
-        server.wait_for_leavers()?;
+        let attacked = watch_while(&server, || run(attack, server.port, options))?;
+        clients.extend(rows(attack.name, "beside them", &attacked.clients));
+        wait_for_leavers(server.admin_port)?;
         let after = server.process.resident_bytes();
-        let slow = attacked.connections_max.saturating_sub(Server::OWN_CONNECTIONS);
+        let slow = attacked.connections_max.saturating_sub(Behaved::KINDS.len() as u64);
         let growth = attacked.resident_max.saturating_sub(before) as f64 / slow.max(1) as f64;
         let megabytes = |bytes: u64| format!("{:.1}", bytes as f64 / 1e6);
         let figures = Figures::read(server.admin_port)?;
@@ -136,8 +130,8 @@ fn measure(options: &Options) -> Outcome<bool> {
             megabytes(after),
             format!("{growth:.0}"),
             megabytes(attacked.kernel_max),
-            figures.timeouts.to_string(),
-            figures.shed.to_string(),
+            figures.sum("webserver_timeouts_total").to_string(),
+            figures.sum("webserver_connections_shed_total").to_string(),
         ]);
         if slow < options.connections as u64 * 9 / 10 {
             missed.push(format!("{}: only {slow} connections were open at once", attack.name));
@@ -145,14 +139,15 @@ fn measure(options: &Options) -> Outcome<bool> {
         if growth > CONNECTION_BYTES_MAX {
             missed.push(format!("{}: {growth:.0} B of memory for each connection", attack.name));
         }
-        for probe in &attacked.probes {
-            if probe.failures > 0 || probe.longest() > LATENCY_MAX {
-                let (failures, longest) = (probe.failures, probe.longest());
-                missed.push(format!("{}: {}: {failures} failures, {longest:?}", attack.name, probe.name));
+        for client in &attacked.clients {
+            let longest = Duration::from_secs_f64(quantile(&client.latencies_us(), 1.0) / 1e6);
+            if client.failures() > 0 || longest > LATENCY_MAX {
+                let failures = client.failures();
+                missed.push(format!("{}: {}: {failures} failures, {longest:?}", attack.name, client.name));
             }
         }
     }
-    println!("A well-behaved client: latency of {} bytes, microseconds", SMALL_BODY.len());
+    println!("A well-behaved client: latency of {} bytes, microseconds", SMALL_FILE.1.len());
     table::print(&["slow", "client", "requests", "failed", "p50", "p99", "max"], &clients);
     println!(
         "\nWhat the server held (MB), bytes for each slow connection at the peak, and what TCP held (MB)"
@@ -177,161 +172,63 @@ fn run(attack: &Attack, port: u16, options: &Options) -> Outcome<()> {
     command.status().map(drop).map_err(|error| format!("cannot run slowhttptest: {error}"))
 }
 
-/// Two shards, and room for every connection.
-struct Server {
-    process: Process,
-    port: u16,
-    admin_port: u16,
-}
-
 /// What was seen while something went on.
 struct Seen {
-    probes: [Probe; 2],
+    clients: [Behaved; 2],
     resident_max: u64,
     kernel_max: u64,
     connections_max: u64,
 }
 
-impl Server {
-    /// Connections of the well-behaved clients.
-    const OWN_CONNECTIONS: u64 = 2;
-
-    fn start(site: &Path, parent: &Path, name: &str) -> Outcome<Server> {
-        let configuration = parent.join(format!("{name}.yaml"));
-        let (port, admin_port) = (servers::free_port()?, servers::free_port()?);
-        let text = format!(
-            "shards: 2\nlisten: [\"127.0.0.1:{port}\"]\nadmin: {{address: \"127.0.0.1:{admin_port}\"}}\n\
-             routes: [{{path: /, root: \"{}\"}}]\n\
-             memory: {{worker_connections: 8192, open_file_cache: 100, raise_nofile: true}}\n\
-             timeouts: {{header: 20s}}\n",
-            site.display()
-        );
-        fs::write(&configuration, text).map_err(|error| format!("cannot write a configuration: {error}"))?;
-        let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
-        command.arg("-c").arg(configuration);
-        let mut process = Process::start(&mut command, SERVER_CORE, &parent.join(format!("{name}.log")))?;
-        process.wait_until(|_| Client::connect(admin_port).is_ok() && Client::connect(port).is_ok())?;
-        Ok(Server { process, port, admin_port })
-    }
-
-    /// Does `work`, with the well-behaved clients beside it and an eye on the server.
-    fn probe_while(&self, work: impl FnOnce() -> Outcome<()>) -> Outcome<Seen> {
-        let ends = AtomicBool::new(false);
-        let peak = Mutex::new((0, 0, 0));
-        let (probes, worked) = thread::scope(|scope| {
-            let staying = scope.spawn(|| Probe::run("stays connected", self.port, INTERVAL, true, &ends));
-            let coming =
-                scope.spawn(|| Probe::run("connects anew", self.port, CONNECT_INTERVAL, false, &ends));
-            scope.spawn(|| {
-                while !ends.load(Relaxed) {
-                    let connections = Figures::read(self.admin_port).map_or(0, |figures| figures.connections);
-                    if let Ok(mut peak) = peak.lock() {
-                        peak.0 = peak.0.max(self.process.resident_bytes());
-                        peak.1 = peak.1.max(connections);
-                        peak.2 = peak.2.max(kernel_tcp_bytes());
-                    }
-                    thread::sleep(SAMPLE_INTERVAL);
+/// Does `work`, with the well-behaved clients beside it and an eye on the server.
+fn watch_while(server: &Watched, work: impl FnOnce() -> Outcome<()>) -> Outcome<Seen> {
+    let ends = AtomicBool::new(false);
+    let peak = Mutex::new((0, 0, 0));
+    let (clients, ()) = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !ends.load(Relaxed) {
+                let connections = Figures::read(server.admin_port).map_or(0, |figures| figures.connections());
+                if let Ok(mut peak) = peak.lock() {
+                    peak.0 = peak.0.max(server.process.resident_bytes());
+                    peak.1 = peak.1.max(connections);
+                    peak.2 = peak.2.max(kernel_tcp_bytes());
                 }
-            });
-            let worked = work();
-            ends.store(true, Relaxed);
-            let joined = |handle: thread::ScopedJoinHandle<'_, Probe>| {
-                handle.join().map_err(|_| "a probe panicked".to_owned())
-            };
-            (joined(staying).and_then(|one| Ok([one, joined(coming)?])), worked)
+                thread::sleep(SAMPLE_INTERVAL);
+            }
         });
-        worked?;
-        let (resident_max, connections_max, kernel_max) = peak.into_inner().unwrap_or_default();
-        Ok(Seen { probes: probes?, resident_max, kernel_max, connections_max })
-    }
+        let seen = Behaved::beside(server.port, work);
+        ends.store(true, Relaxed);
+        seen
+    })?;
+    let (resident_max, connections_max, kernel_max) = peak.into_inner().unwrap_or_default();
+    Ok(Seen { clients, resident_max, kernel_max, connections_max })
+}
 
-    /// Waits until the slow clients are gone.
-    fn wait_for_leavers(&self) -> Outcome<()> {
-        let deadline = Instant::now() + Duration::from_secs(30);
-        while Figures::read(self.admin_port)?.connections > 0 {
-            if Instant::now() > deadline {
-                return Err("connections are left half a minute after the slow clients went".to_owned());
-            }
-            thread::sleep(SAMPLE_INTERVAL);
+/// Waits until the slow clients are gone.
+fn wait_for_leavers(admin_port: u16) -> Outcome<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while Figures::read(admin_port)?.connections() > 0 {
+        if Instant::now() > deadline {
+            return Err("connections are left half a minute after the slow clients went".to_owned());
         }
-        Ok(())
+        thread::sleep(SAMPLE_INTERVAL);
     }
+    Ok(())
 }
 
-/// What the metrics say.
-struct Figures {
-    connections: u64,
-    timeouts: u64,
-    shed: u64,
-}
-
-impl Figures {
-    fn read(admin_port: u16) -> Outcome<Figures> {
-        let text = String::from_utf8_lossy(&load::fetch(admin_port, "/metrics")?).into_owned();
-        let sum = |name: &str| -> u64 {
-            let samples = text.lines().filter_map(|line| line.strip_prefix(name));
-            let values = samples.filter(|rest| rest.starts_with(['{', ' ']));
-            values.filter_map(|rest| rest.rsplit(' ').next()?.parse::<u64>().ok()).sum()
-        };
-        Ok(Figures {
-            connections: sum("webserver_connections_active") + sum("webserver_connections_idle"),
-            timeouts: sum("webserver_timeouts_total"),
-            shed: sum("webserver_connections_shed_total"),
-        })
-    }
-}
-
-/// A client that behaves, and how it fared.
-struct Probe {
-    name: &'static str,
-    /// Microseconds, in ascending order.
-    latencies: Vec<f64>,
-    failures: usize,
-}
-
-impl Probe {
-    /// Asks every `interval` until `ends` says so, over one connection if it `stays`.
-    fn run(name: &'static str, port: u16, interval: Duration, stays: bool, ends: &AtomicBool) -> Probe {
-        pin_thread(LOAD_CORE);
-        let mut probe = Probe { name, latencies: Vec::new(), failures: 0 };
-        let mut client = None;
-        while !ends.load(Relaxed) {
-            let begun = Instant::now();
-            let answered = client.take().map_or_else(|| Client::connect(port), Ok).and_then(|mut client| {
-                client.ask("/small.txt")?;
-                let body = client.receive()?;
-                if body == SMALL_BODY { Ok(client) } else { Err("wrong bytes".to_owned()) }
-            });
-            match answered {
-                Ok(asked) => {
-                    probe.latencies.push(begun.elapsed().as_secs_f64() * 1e6);
-                    client = stays.then_some(asked);
-                }
-                Err(_) => probe.failures += 1,
-            }
-            thread::sleep(interval.saturating_sub(begun.elapsed()));
-        }
-        probe.latencies.sort_by(f64::total_cmp);
-        probe
-    }
-
-    fn longest(&self) -> Duration {
-        Duration::from_secs_f64(self.latencies.last().copied().unwrap_or(0.0) / 1e6)
-    }
-}
-
-fn rows(attack: &str, when: &str, probes: &[Probe; 2]) -> Vec<Vec<String>> {
-    let row = |probe: &Probe| {
-        let figure = |share: f64| format!("{:.0}", quantile(&probe.latencies, share));
+fn rows(attack: &str, when: &str, clients: &[Behaved; 2]) -> Vec<Vec<String>> {
+    let row = |client: &Behaved| {
+        let latencies = client.latencies_us();
+        let figure = |share: f64| format!("{:.0}", quantile(&latencies, share));
         vec![
             attack.to_owned(),
-            format!("{}, {when}", probe.name),
-            probe.latencies.len().to_string(),
-            probe.failures.to_string(),
+            format!("{}, {when}", client.name),
+            latencies.len().to_string(),
+            client.failures().to_string(),
             figure(0.5),
             figure(0.99),
             figure(1.0),
         ]
     };
-    probes.iter().map(row).collect()
+    clients.iter().map(row).collect()
 }

@@ -34,6 +34,8 @@ pub struct Request<'a> {
 pub struct Client {
     stream: TcpStream,
     received: Vec<u8>,
+    /// Of the last answer; 0 until its head has come.
+    pub status: u16,
     /// The last answer said that the connection ends with it.
     pub ends: bool,
 }
@@ -49,7 +51,7 @@ impl Client {
         let failed = |error| format!("cannot set up a connection: {error}");
         stream.set_nodelay(true).map_err(failed)?;
         stream.set_read_timeout(Some(Duration::from_secs(30))).map_err(failed)?;
-        Ok(Client { stream, received: Vec::new(), ends: false })
+        Ok(Client { stream, received: Vec::new(), status: 0, ends: false })
     }
 
     /// Sends one request for `path`.
@@ -65,6 +67,7 @@ impl Client {
     /// # Errors
     /// The server closed the connection.
     pub fn ask_with(&mut self, path: &str, fields: &str) -> Outcome<()> {
+        self.status = 0;
         let request = format!("GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\n{fields}\r\n");
         self.stream.write_all(request.as_bytes()).map_err(|error| format!("cannot send: {error}"))
     }
@@ -82,7 +85,9 @@ impl Client {
         };
         let head: Vec<u8> = self.received.drain(..end).collect();
         let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
-        if !head.starts_with("http/1.1 200 ") {
+        let status = head.strip_prefix("http/1.1 ").and_then(|rest| rest.get(..3)?.parse().ok());
+        self.status = status.unwrap_or(0);
+        if self.status != 200 {
             return Err(format!("answered {:?} instead of 200", head.lines().next().unwrap_or_default()));
         }
         self.ends = head.contains("\r\nconnection: close\r\n");

@@ -5,8 +5,10 @@
 #![allow(dead_code, reason = "each bench is a program of its own and uses its part of this")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a bench prints what it measured")]
 
+pub mod behaved;
 pub mod large;
 pub mod load;
+pub mod metrics;
 pub mod probe;
 pub mod process;
 pub mod servers;

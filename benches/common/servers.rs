@@ -99,11 +99,69 @@ pub fn start(kind: Kind, site: &Path, parent: &Path, bytes: usize) -> Outcome<Se
     start_with(kind, site, parent, bytes, "")
 }
 
+/// This project's server with two shards and an admin listener.
+pub struct Watched {
+    /// Ends with this.
+    pub process: Process,
+    /// On 127.0.0.1.
+    pub port: u16,
+    /// Of the admin listener.
+    pub admin_port: u16,
+    /// Its configuration.
+    pub configuration: PathBuf,
+}
+
+impl Watched {
+    /// Starts it on the server core. `memory` and `timeouts` are keys of these sections, as YAML writes them on one line;
+    /// files go below `parent`, under `name`.
+    ///
+    /// # Errors
+    /// It did not serve within ten seconds; what it printed is in the error.
+    pub fn start(site: &Path, parent: &Path, name: &str, memory: &str, timeouts: &str) -> Outcome<Watched> {
+        let configuration = parent.join(format!("{name}.yaml"));
+        let (port, admin_port) = (free_port()?, free_port()?);
+        let text = format!(
+            "shards: 2\nlisten: [\"127.0.0.1:{port}\"]\nadmin: {{address: \"127.0.0.1:{admin_port}\"}}\n\
+             routes: [{{path: /, root: \"{}\"}}]\n\
+             memory: {{{memory}}}\ntimeouts: {{{timeouts}}}\n",
+            site.display()
+        );
+        fs::write(&configuration, text).map_err(|error| format!("cannot write a configuration: {error}"))?;
+        let mut command = Command::new(env!("CARGO_BIN_EXE_webserver"));
+        command.arg("-c").arg(&configuration);
+        let mut process = Process::start(&mut command, SERVER_CORE, &parent.join(format!("{name}.log")))?;
+        process.wait_until(|_| Client::connect(admin_port).is_ok() && Client::connect(port).is_ok())?;
+        Ok(Watched { process, port, admin_port, configuration })
+    }
+}
+
+/// nginx with so many workers, and more directives of `http`, each with its semicolon.
+///
+/// # Errors
+/// Those of [`start`].
+pub fn start_nginx(workers: usize, http: &str, site: &Path, parent: &Path) -> Outcome<Server> {
+    start_as(Kind::Nginx, site, parent, 0, &Wishes { memory: "", workers, http })
+}
+
 /// The same with more keys of `memory` for this project's server, as YAML writes them on one line.
 ///
 /// # Errors
 /// Those of [`start`].
 pub fn start_with(kind: Kind, site: &Path, parent: &Path, bytes: usize, memory: &str) -> Outcome<Server> {
+    start_as(kind, site, parent, bytes, &Wishes { memory, workers: 1, http: "" })
+}
+
+/// What a configuration has beside what all of them have.
+struct Wishes<'a> {
+    /// Keys of this project's `memory`.
+    memory: &'a str,
+    /// nginx's processes.
+    workers: usize,
+    /// Directives of nginx's `http`.
+    http: &'a str,
+}
+
+fn start_as(kind: Kind, site: &Path, parent: &Path, bytes: usize, wishes: &Wishes<'_>) -> Outcome<Server> {
     let port = free_port()?;
     let name = kind.name();
     let folder = parent.join(format!("{name}-{port}"));
@@ -115,7 +173,7 @@ pub fn start_with(kind: Kind, site: &Path, parent: &Path, bytes: usize, memory: 
     };
     let mut command = match kind {
         Kind::Ours | Kind::Combined | Kind::Json => {
-            let mut text = ours_configuration(port, site, memory);
+            let mut text = ours_configuration(port, site, wishes.memory);
             if kind != Kind::Ours {
                 let format = if kind == Kind::Json { "json" } else { "combined" };
                 let path = folder.join("access.log");
@@ -127,7 +185,7 @@ pub fn start_with(kind: Kind, site: &Path, parent: &Path, bytes: usize, memory: 
         }
         Kind::Nginx => {
             let mut command = Command::new("nginx");
-            command.arg("-c").arg(configure(nginx_configuration(port, site, &folder))?);
+            command.arg("-c").arg(configure(nginx_configuration(port, site, &folder, wishes))?);
             command.arg("-e").arg(folder.join("error.log")).arg("-p").arg(&folder);
             command
         }
@@ -250,12 +308,12 @@ timeouts: {{idle: 600s}}
     )
 }
 
-fn nginx_configuration(port: u16, site: &Path, folder: &Path) -> String {
+fn nginx_configuration(port: u16, site: &Path, folder: &Path, wishes: &Wishes<'_>) -> String {
     let user = if is_root() { "user root;" } else { "" };
     format!(
         "daemon off;
 {user}
-worker_processes 1;
+worker_processes {workers};
 worker_rlimit_nofile 20000;
 pid {folder}/pid;
 error_log {folder}/error.log;
@@ -272,6 +330,7 @@ http {{
   open_file_cache max=1000 inactive=60s;
   open_file_cache_valid 5s;
   open_file_cache_errors on;
+  {http}
   client_body_temp_path {folder}/body;
   proxy_temp_path {folder}/proxy;
   fastcgi_temp_path {folder}/fastcgi;
@@ -281,7 +340,9 @@ http {{
 }}
 ",
         folder = folder.display(),
-        site = site.display()
+        site = site.display(),
+        workers = wishes.workers,
+        http = wishes.http,
     )
 }
 
