@@ -4,10 +4,13 @@ use std::{fs, net::TcpListener, os::fd::OwnedFd, path::Path, time::Duration};
 
 use webserver::{
     ErrorKind,
-    config::{AccessFormat, Action, Address, Coding, Config, Host, Level, LogPath, Settings},
+    config::{
+        AccessFormat, Action, Address, Coding, Config, Host, Level, LogPath, Profile, ResponseCache, Settings,
+    },
 };
 
-const HOST: Host = Host { cores: 4, nofile_soft: 1 << 16, nofile_hard: 1 << 20, binary: false };
+const HOST: Host =
+    Host { cores: 4, nofile_soft: 1 << 16, nofile_hard: 1 << 20, memory_bytes: 1 << 33, binary: false };
 const BINARY: Host = Host { binary: true, ..HOST };
 
 /// The example of the interface, whole.
@@ -96,14 +99,16 @@ routes:
     root: ./public
     cors: { origins: "*" }
 memory:
+  profile: large
+  budget: 48MB
   worker_connections: 512
   buffer_pools:
-    small:  { count: 10, size: "4KB" }
-    medium: { count: 11, size: "16KB" }
-    large:  { count: 12, size: "64KB" }
+    small:  { count: 10, size: "4KB", global: 13 }
+    medium: { count: 11, size: "16KB", global: 14 }
+    large:  { count: 12, size: "64KB", global: 15 }
   open_file_cache: { entries: 99, min_uses: 2, inactive: 61s, valid: 1500ms, errors: false }
   mmap: { max_file: 1MB, max_total: 3MB }
-  response_cache: { size: 10MB, static: 1025 }
+  response_cache: { size: 10MB, static: 1025, proxy: 2MB, max_object: 3KB, high: 80, low: 20 }
   raise_nofile: true
 timeouts: { header: 1s, body: 2m, write: 3h, idle: 4ms, drain: 0s }
 limits: { header_bytes: 16KB, headers: 50, target_bytes: 4KB, body_bytes: 0, requests_per_connection: 1000,
@@ -155,7 +160,7 @@ fn listen_and_routes_are_enough() {
     assert_eq!(names(&settings), ["127.0.0.1:80"]);
     let memory = &settings.memory;
     assert_eq!((memory.worker_connections, memory.open_file_cache.entries), (1024, 1000));
-    assert_eq!((memory.response_cache_bytes, memory.static_cache_bytes), (64 << 20, 32 << 20));
+    assert_eq!((memory.response_cache.size_bytes, memory.response_cache.static_bytes), (64 << 20, 32 << 20));
     assert_eq!(settings.timeouts.idle, Duration::from_secs(75));
     assert_eq!(settings.limits.body_bytes, 16 << 20);
     assert_eq!((settings.log.level, settings.log.path), (Level::Info, None));
@@ -180,7 +185,18 @@ fn every_key_is_taken() {
     assert_eq!(cached.precompressed, [Coding::Zstd, Coding::Br]);
     let Action::Redirect(redirect) = &settings.routes[2].action else { panic!("redirect") };
     assert_eq!((redirect.to.as_str(), redirect.status), ("/new/", 308));
-    assert_eq!(settings.memory.buffer_pools.large, 12);
+    assert_eq!((settings.memory.profile, settings.memory.budget_bytes), (Profile::Large, 48 << 20));
+    let pools = settings.memory.buffer_pools;
+    assert_eq!((pools.counts(), pools.global_counts()), ([10, 11, 12], [13, 14, 15]));
+    let cache = ResponseCache {
+        size_bytes: 10 << 20,
+        static_bytes: 1025,
+        proxy_bytes: 2 << 20,
+        object_bytes_max: 3 << 10,
+        high_percent: 80,
+        low_percent: 20,
+    };
+    assert_eq!(settings.memory.response_cache, cache);
     assert_eq!(settings.memory.open_file_cache.valid, Duration::from_millis(1500));
     let mmap = settings.memory.mmap;
     assert_eq!((mmap.file_bytes_max, mmap.total_bytes_max), (1 << 20, 3 << 20));
@@ -245,7 +261,7 @@ fn the_memory_profiles_column_is_read_up_to_the_session_cache() {
                   open_file_cache: 10000\n  response_cache: \"512MB\"\n";
     let memory = settings(column).memory;
     assert_eq!((memory.worker_connections, memory.open_file_cache.entries), (4096, 10000));
-    assert_eq!(memory.response_cache_bytes, 512 << 20);
+    assert_eq!(memory.response_cache.size_bytes, 512 << 20);
     let whole = format!("{column}  tls_session_cache: \"50MB\"\n");
     assert_eq!(load(&whole).unwrap_err(), "<text>:9:3: memory.tls_session_cache: not in this version");
 }
@@ -284,6 +300,8 @@ fn keys_are_set_by_their_dotted_name() {
         ("timeouts.drain", "0"),
         ("memory.response_cache", "{ size: 8MB, static: 1MB }"),
         ("memory.mmap.max_file", "64KB"),
+        ("memory.budget", "64MB"),
+        ("memory.profile", "medium"),
         ("listen", "[::1]:0"),
         ("admin.address", "[::1]:0"),
         ("log.level", "warn"),
@@ -292,8 +310,9 @@ fn keys_are_set_by_their_dotted_name() {
     }
     let settings = config.resolve(&HOST).unwrap();
     assert_eq!((settings.limits.body_bytes, settings.memory.buffer_pools.small), (1 << 20, 3));
-    assert_eq!((settings.memory.static_cache_bytes, settings.log.level), (1 << 20, Level::Warn));
+    assert_eq!((settings.memory.response_cache.static_bytes, settings.log.level), (1 << 20, Level::Warn));
     assert_eq!(settings.memory.mmap.file_bytes_max, 64 << 10);
+    assert_eq!((settings.memory.budget_bytes, settings.memory.profile), (64 << 20, Profile::Medium));
     assert_eq!(
         (names(&settings), settings.admin.as_ref().unwrap().name.as_str()),
         (vec!["[::1]:0"], "[::1]:0")
@@ -312,7 +331,12 @@ fn an_error_of_set_names_the_key() {
             "limits.headers must be a whole number from 1 to 1024, not the text \"many\"",
         ),
         ("limits.headers", "[1", "limits.headers: not valid YAML: unclosed bracket '['"),
-        ("memory.budget", "64MB", "memory.budget: not in this version"),
+        (
+            "memory.budget",
+            "64",
+            "memory.budget must be a size from 1MB to 16384GB, such as 4KB, 64MB or 1GB (powers of 1024, no \
+             fractions), not 64",
+        ),
         ("root", "[]", "root must be text, not a list"),
         ("", "1", "\"\" is not a dotted key"),
         ("limits..headers", "1", "\"limits..headers\" is not a dotted key"),
@@ -395,7 +419,7 @@ fn an_error_in_a_file_names_file_line_and_column() {
     };
     assert_eq!(
         told(b"listen: [127.0.0.1:1]\nmemory:\n  worker_conections: 3\n"),
-        "3:3: unknown key \"worker_conections\" in memory; allowed: worker_connections, buffer_pools, \
+        "3:3: unknown key \"worker_conections\" in memory; allowed: profile, budget, worker_connections, buffer_pools, \
          open_file_cache, mmap, response_cache, raise_nofile"
     );
     assert_eq!(

@@ -19,7 +19,8 @@ use webserver::{
 };
 
 /// Any process: what it may use decides defaults of a configuration, not whether its text is read.
-const HOST: Host = Host { cores: 2, nofile_soft: 1 << 16, nofile_hard: 1 << 20, binary: false };
+const HOST: Host =
+    Host { cores: 2, nofile_soft: 1 << 16, nofile_hard: 1 << 20, memory_bytes: 1 << 36, binary: false };
 
 /// One target.
 pub type Check = fn(&[u8]) -> bool;

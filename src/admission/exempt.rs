@@ -42,7 +42,13 @@ mod tests {
     fn exempt(text: &str) -> Exempt {
         let mut config = Config::new();
         config.set("limits.exempt", text).unwrap();
-        let host = crate::config::Host { cores: 1, nofile_soft: 4096, nofile_hard: 4096, binary: false };
+        let host = crate::config::Host {
+            cores: 1,
+            nofile_soft: 4096,
+            nofile_hard: 4096,
+            memory_bytes: 1 << 32,
+            binary: false,
+        };
         Exempt::new(&config.resolve(&host).unwrap().limits.exempt)
     }
 

@@ -176,7 +176,13 @@ mod tests {
     fn settings(text: &str) -> Settings {
         let mut config = Config::new();
         config.load_yaml(text).unwrap();
-        let host = Host { cores: 2, nofile_soft: 1 << 20, nofile_hard: 1 << 20, binary: false };
+        let host = Host {
+            cores: 2,
+            nofile_soft: 1 << 20,
+            nofile_hard: 1 << 20,
+            memory_bytes: 1 << 33,
+            binary: false,
+        };
         config.resolve(&host).unwrap()
     }
 

@@ -2,17 +2,18 @@
 //!
 //! What depends on the process or on two keys together is left to [`super::resolve`].
 
+mod memory;
+
 use std::{ops::RangeInclusive, time::Duration};
+
+pub(super) use memory::{MemoryDraft, ResponseCacheDraft};
 
 use super::{
     document::{Mark, Node, Value},
     field::Field,
     network::Network,
     routes::read_routes,
-    settings::{
-        AccessFormat, AccessLog, BufferPools, Level, Limits, Listener, Log, LogPath, OpenFileCache, Route,
-        Timeouts,
-    },
+    settings::{AccessFormat, AccessLog, Level, Limits, Listener, Log, LogPath, Route, Timeouts},
 };
 use crate::error::{Error, Result};
 
@@ -22,14 +23,6 @@ pub(super) const LISTENERS_MAX: usize = 64;
 /// Bounds of `shards`.
 pub(super) const SHARDS: RangeInclusive<u64> = 1..=1024;
 
-const WORKER_CONNECTIONS: RangeInclusive<u64> = 1..=1_000_000;
-const POOL_BUFFERS: RangeInclusive<u64> = 0..=65_536;
-const OPEN_FILES: RangeInclusive<u64> = 0..=1_000_000;
-const MIN_USES: RangeInclusive<u64> = 1..=1_000_000;
-const RESPONSE_CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
-/// A mapped file is sent by one call, and others wait meanwhile.
-const MAPPED_FILE_BYTES: RangeInclusive<u64> = 0..=4 << 20;
-const MAPPED_BYTES: RangeInclusive<u64> = 0..=1 << 40;
 const TIME: RangeInclusive<Duration> = Duration::from_millis(1)..=Duration::from_secs(24 * 3600);
 const DRAIN: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 const HEADER_BYTES: RangeInclusive<u64> = 512..=64 << 10;
@@ -65,24 +58,8 @@ pub(super) struct Draft {
     pub admin: Option<Marked<Listener>>,
     /// Empty when none was given.
     pub routes: Vec<Route>,
-    /// Connection slots of each shard.
-    pub worker_connections: Option<Marked<usize>>,
-    /// Free buffers kept.
-    pub buffer_pools: BufferPools,
-    /// All but its `entries`.
-    pub open_file_cache: OpenFileCache,
-    /// The cache's `entries`.
-    pub open_files: Option<Marked<usize>>,
-    /// The response cache, bytes.
-    pub response_cache_bytes: Option<usize>,
-    /// Its static share, bytes.
-    pub static_cache_bytes: Option<Marked<usize>>,
-    /// The largest file that is mapped, bytes.
-    pub mapped_file_bytes: Option<Marked<u64>>,
-    /// All mappings, bytes.
-    pub mapped_bytes: Option<usize>,
-    /// Raise the soft limit of descriptors.
-    pub raise_nofile: Option<bool>,
+    /// Sizes and counts of what is held in memory.
+    pub memory: MemoryDraft,
     /// Deadlines.
     pub timeouts: Timeouts,
     /// Bounds, all but `target_bytes`.
@@ -122,7 +99,7 @@ impl Draft {
                 "listen" => draft.listen = Some(mark(&field, read_listen(&field)?)),
                 "admin" => draft.admin = Some(read_admin(&field)?),
                 "routes" => draft.routes = read_routes(&field)?,
-                "memory" => draft.read_memory(&field)?,
+                "memory" => draft.memory.read(&field)?,
                 "timeouts" => read_timeouts(&field, &mut draft.timeouts)?,
                 "limits" => draft.read_limits(&field)?,
                 "access_log" => draft.access_log = Some(read_access_log(&field)?),
@@ -131,79 +108,6 @@ impl Draft {
             }
         }
         Ok(draft)
-    }
-
-    fn read_memory(&mut self, memory: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 6] = [
-            "worker_connections",
-            "buffer_pools",
-            "open_file_cache",
-            "mmap",
-            "response_cache",
-            "raise_nofile",
-        ];
-        const LATER: [&str; 3] = ["profile", "budget", "tls_session_cache"];
-        for field in memory.section()? {
-            match field.key {
-                "worker_connections" => {
-                    self.worker_connections = Some(mark(&field, field.count(WORKER_CONNECTIONS)?));
-                }
-                "buffer_pools" => read_buffer_pools(&field, &mut self.buffer_pools)?,
-                "open_file_cache" => self.read_open_file_cache(&field)?,
-                "mmap" => self.read_mmap(&field)?,
-                "response_cache" => self.read_response_cache(&field)?,
-                "raise_nofile" => self.raise_nofile = Some(field.bool()?),
-                _ => return Err(field.unknown(&KEYS, &LATER)),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_open_file_cache(&mut self, cache: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 5] = ["entries", "min_uses", "inactive", "valid", "errors"];
-        if !matches!(cache.node.value, Value::Map(_)) {
-            self.open_files = Some(mark(cache, cache.count(OPEN_FILES)?));
-            return Ok(());
-        }
-        for field in cache.section()? {
-            match field.key {
-                "entries" => self.open_files = Some(mark(&field, field.count(OPEN_FILES)?)),
-                "min_uses" => self.open_file_cache.min_uses = field.count(MIN_USES)?,
-                "inactive" => self.open_file_cache.inactive = field.time(TIME)?,
-                "valid" => self.open_file_cache.valid = field.time(TIME)?,
-                "errors" => self.open_file_cache.errors = field.bool()?,
-                _ => return Err(field.unknown(&KEYS, &[])),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_mmap(&mut self, mmap: &Field<'_>) -> Result<()> {
-        for field in mmap.section()? {
-            match field.key {
-                "max_file" => self.mapped_file_bytes = Some(mark(&field, field.size(MAPPED_FILE_BYTES)?)),
-                "max_total" => self.mapped_bytes = Some(field.size(MAPPED_BYTES)?),
-                _ => return Err(field.unknown(&["max_file", "max_total"], &[])),
-            }
-        }
-        Ok(())
-    }
-
-    fn read_response_cache(&mut self, cache: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 2] = ["size", "static"];
-        const LATER: [&str; 4] = ["proxy", "max_object", "high", "low"];
-        if !matches!(cache.node.value, Value::Map(_)) {
-            self.response_cache_bytes = Some(cache.size(RESPONSE_CACHE_BYTES)?);
-            return Ok(());
-        }
-        for field in cache.section()? {
-            match field.key {
-                "size" => self.response_cache_bytes = Some(field.size(RESPONSE_CACHE_BYTES)?),
-                "static" => self.static_cache_bytes = Some(mark(&field, field.size(RESPONSE_CACHE_BYTES)?)),
-                _ => return Err(field.unknown(&KEYS, &LATER)),
-            }
-        }
-        Ok(())
     }
 
     fn read_limits(&mut self, limits: &Field<'_>) -> Result<()> {
@@ -305,31 +209,6 @@ fn read_address(field: &Field<'_>) -> Result<Marked<Listener>> {
     Ok(mark(field, listener))
 }
 
-fn read_buffer_pools(field: &Field<'_>, pools: &mut BufferPools) -> Result<()> {
-    for tier in field.section()? {
-        match tier.key {
-            "small" => read_tier(&tier, 4 << 10, &mut pools.small)?,
-            "medium" => read_tier(&tier, 16 << 10, &mut pools.medium)?,
-            "large" => read_tier(&tier, 64 << 10, &mut pools.large)?,
-            _ => return Err(tier.unknown(&["small", "medium", "large"], &[])),
-        }
-    }
-    Ok(())
-}
-
-/// The sizes are the profile's and fixed: a configuration may state them, not change them.
-fn read_tier(tier: &Field<'_>, bytes: u64, count: &mut usize) -> Result<()> {
-    for field in tier.section()? {
-        match field.key {
-            "count" => *count = field.count(POOL_BUFFERS)?,
-            "size" if field.size::<u64>(0..=u64::MAX).is_ok_and(|size| size == bytes) => {}
-            "size" => return Err(field.wrong(&format!("{}KB, the size of this tier", bytes >> 10))),
-            _ => return Err(field.unknown(&["count", "size"], &["global"])),
-        }
-    }
-    Ok(())
-}
-
 fn read_exempt(field: &Field<'_>) -> Result<Vec<Network>> {
     let parse = |item: &Field<'_>| {
         let Value::Text(_) = item.node.value else { return Err(item.wrong(super::network::ALLOWED)) };
@@ -425,7 +304,7 @@ mod tests {
         );
         assert_eq!(
             read("memory: { buffer_pools: { small: { amount: 3 } } }").unwrap_err(),
-            "f:1:36: unknown key \"amount\" in memory.buffer_pools.small; allowed: count, size"
+            "f:1:36: unknown key \"amount\" in memory.buffer_pools.small; allowed: count, size, global"
         );
     }
 
@@ -434,17 +313,7 @@ mod tests {
         for (text, told) in [
             ("listen:\n  - { address: \"127.0.0.1:1\", tls: {} }", "f:2:31: listen[0].tls"),
             ("routes: [{ proxy: { upstreams: [] } }]", "f:1:12: routes[0].proxy"),
-            ("memory: { profile: small }", "f:1:11: memory.profile"),
-            ("memory: { budget: 1GB }", "f:1:11: memory.budget"),
             ("memory: { tls_session_cache: 5MB }", "f:1:11: memory.tls_session_cache"),
-            (
-                "memory: { buffer_pools: { large: { global: 3 } } }",
-                "f:1:36: memory.buffer_pools.large.global",
-            ),
-            ("memory: { response_cache: { proxy: 1MB } }", "f:1:29: memory.response_cache.proxy"),
-            ("memory: { response_cache: { max_object: 1MB } }", "f:1:29: memory.response_cache.max_object"),
-            ("memory: { response_cache: { high: 90 } }", "f:1:29: memory.response_cache.high"),
-            ("memory: { response_cache: { low: 70 } }", "f:1:29: memory.response_cache.low"),
             ("timeouts: { handshake: 1s }", "f:1:13: timeouts.handshake"),
             ("timeouts: { upstream_connect: 1s }", "f:1:13: timeouts.upstream_connect"),
             ("timeouts: { upstream_read: 1s }", "f:1:13: timeouts.upstream_read"),
@@ -461,16 +330,21 @@ mod tests {
                 "shards: 1",
                 "shards: 1024",
                 "shards: auto",
+                "memory: { profile: small, budget: 1MB }",
+                "memory: { profile: large, budget: 16384GB }",
                 "memory: { worker_connections: 1 }",
                 "memory: { worker_connections: 1000000 }",
                 "memory: { buffer_pools: { small: { count: 0, size: 4096 } } }",
                 "memory: { buffer_pools: { large: { count: 65536, size: 64kb } } }",
+                "memory: { buffer_pools: { small: { global: 0 }, medium: { global: 65536 } } }",
                 "memory: { open_file_cache: 0 }",
                 "memory: { open_file_cache: { entries: 1000000, min_uses: 1 } }",
                 "memory: { mmap: { max_file: 0, max_total: 0 } }",
                 "memory: { mmap: { max_file: 4MB, max_total: 1024GB } }",
                 "memory: { response_cache: 0 }",
                 "memory: { response_cache: 1024GB }",
+                "memory: { response_cache: { proxy: 0, max_object: 1024GB, high: 1, low: 0 } }",
+                "memory: { response_cache: { proxy: 1024GB, max_object: 0, high: 100, low: 99 } }",
                 "timeouts: { header: 1ms, idle: 24h, drain: 0 }",
                 "timeouts: { drain: 0s }",
                 "limits: { header_bytes: 512 }",
@@ -498,10 +372,14 @@ mod tests {
                 "shards: 1025",
                 "shards: Auto",
                 "shards: \"2\"",
+                "memory: { profile: Small }",
+                "memory: { budget: 1048575 }",
+                "memory: { budget: 16385GB }",
                 "memory: { worker_connections: 0 }",
                 "memory: { worker_connections: 1000001 }",
                 "memory: { buffer_pools: { small: { size: 16KB } } }",
                 "memory: { buffer_pools: { large: { count: 65537 } } }",
+                "memory: { buffer_pools: { medium: { global: 65537 } } }",
                 "memory: { open_file_cache: 1000001 }",
                 "memory: { open_file_cache: 4KB }",
                 "memory: { open_file_cache: { min_uses: 0 } }",
@@ -511,6 +389,11 @@ mod tests {
                 "memory: { mmap: { max_total: 1025GB } }",
                 "memory: { mmap: { max_files: 1 } }",
                 "memory: { response_cache: 1025GB }",
+                "memory: { response_cache: { proxy: 1025GB } }",
+                "memory: { response_cache: { max_object: 1025GB } }",
+                "memory: { response_cache: { high: 0 } }",
+                "memory: { response_cache: { high: 101 } }",
+                "memory: { response_cache: { low: 100 } }",
                 "memory: { raise_nofile: yes }",
                 "timeouts: { header: 0s }",
                 "timeouts: { idle: 0 }",

@@ -113,7 +113,8 @@ mod tests {
             config.load_yaml(text).unwrap();
         }
         config.inherit(sockets);
-        let host = Host { cores: 1, nofile_soft: 1 << 20, nofile_hard: 1 << 20, binary };
+        let host =
+            Host { cores: 1, nofile_soft: 1 << 20, nofile_hard: 1 << 20, memory_bytes: 1 << 33, binary };
         config.resolve(&host).unwrap()
     }
 

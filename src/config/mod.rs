@@ -9,12 +9,14 @@ mod diff;
 mod document;
 mod draft;
 mod field;
+mod fit;
 mod inherit;
 mod network;
 mod resolve;
 mod routes;
 mod settings;
 mod show;
+pub mod sizes;
 mod units;
 
 use std::{
@@ -60,6 +62,9 @@ pub struct Host {
     pub nofile_soft: u64,
     /// `RLIMIT_NOFILE`, hard: descriptors allowed once the soft limit is raised.
     pub nofile_hard: u64,
+    /// Bytes that this process may use: physical memory, or less where its control group is limited to less. A quarter
+    /// of it is the default of `memory.budget`.
+    pub memory_bytes: u64,
     /// The stand-alone binary: `raise_nofile` defaults to true, and a run without any configuration has an
     /// admin listener on 127.0.0.1:9090.
     pub binary: bool,
@@ -198,7 +203,7 @@ impl Config {
     ///
     /// # Errors
     /// Values that cannot go together, with the place of one; [`ErrorKind::Limit`] for given numbers that need
-    /// more file descriptors than there are, with the sum.
+    /// more file descriptors than there are or more bytes than the budget has, with the sum.
     pub fn resolve(&self, host: &Host) -> Result<Settings> {
         let draft = match &self.document {
             Some(document) => Draft::read(document)?,

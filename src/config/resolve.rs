@@ -1,25 +1,28 @@
 //! From a draft to [`Settings`]: defaults that depend on the process, checks across keys, and the sum of
-//! file descriptors.
+//! file descriptors. The sum of bytes is [`super::fit`]'s.
 //!
 //! Pure: what the process may use is handed in, nothing is opened, bound or looked up.
+
+mod memory;
 
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{
     Host, OpenSocket, Origin,
-    draft::{Draft, LISTENERS_MAX, Marked, SHARDS},
-    inherit,
-    settings::{Action, Address, Limits, Listener, Memory, Mmap, OpenFileCache, Route, Settings},
+    draft::{Draft, LISTENERS_MAX, SHARDS},
+    fit, inherit,
+    settings::{Action, Address, Limits, Listener, Memory, Route, Settings},
 };
 use crate::error::{Error, ErrorKind, Result};
+use memory::resolve_memory;
+pub(super) use memory::{resolve_mmap, resolve_response_cache, response_cache_least};
 
 /// Descriptors kept back for logs, executors, admin connections and files that are being opened.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
-/// Defaults, the smallest column of the memory profile; scaled down to fit, no further than the second number.
-const WORKER_CONNECTIONS: (usize, usize) = (1024, 64);
-const OPEN_FILES_MIN: usize = 16;
-const RESPONSE_CACHE_BYTES: usize = 64 << 20;
+/// Defaults are scaled down to fit, no further than this.
+pub(super) const WORKER_CONNECTIONS_MIN: usize = 64;
+pub(super) const OPEN_FILES_MIN: usize = 16;
 
 const PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9090;
@@ -42,46 +45,38 @@ pub(super) fn resolve(
     };
     let (listeners, admin) = resolve_listeners(&draft, admin, sockets)?;
     let limits = resolve_limits(&draft)?;
-    let (response_cache_bytes, static_cache_bytes) = resolve_response_cache(&draft)?;
-    let mmap = resolve_mmap(&draft)?;
-    let raise_nofile = draft.raise_nofile.unwrap_or(host.binary);
-    let (worker_connections, entries) = Descriptors {
+    let mut memory = resolve_memory(&draft.memory, draft.memory.raise_nofile.unwrap_or(host.binary))?;
+    Descriptors {
         shards,
         listeners: listeners.len() + usize::from(admin.is_some()),
-        worker_connections: draft.worker_connections.as_ref(),
-        entries: draft.open_files.as_ref(),
-        available: if raise_nofile { host.nofile_hard } else { host.nofile_soft },
+        connections_given: draft.memory.worker_connections.is_some(),
+        entries_given: draft.memory.open_files.is_some(),
+        available: if memory.raise_nofile { host.nofile_hard } else { host.nofile_soft },
         hard: host.nofile_hard,
     }
-    .fit()
+    .fit(&mut memory)
     .map_err(|message| {
-        let mark = draft.worker_connections.as_ref().or(draft.open_files.as_ref()).or(draft.shards.as_ref());
-        match mark {
+        let given = draft.memory.worker_connections.as_ref().or(draft.memory.open_files.as_ref());
+        match given.or(draft.shards.as_ref()) {
             Some(marked) => marked.mark.error(ErrorKind::Limit, message),
             None => Error::new(ErrorKind::Limit, message),
         }
     })?;
     let routes = if draft.routes.is_empty() { vec![welcome()] } else { draft.routes };
-    Ok(Settings {
+    let mut settings = Settings {
         shards,
         pin_shards: draft.pin_shards,
         listeners,
         admin,
         routes,
-        memory: Memory {
-            worker_connections,
-            buffer_pools: draft.buffer_pools,
-            open_file_cache: OpenFileCache { entries, ..draft.open_file_cache },
-            response_cache_bytes,
-            static_cache_bytes,
-            mmap,
-            raise_nofile,
-        },
+        memory,
         timeouts: draft.timeouts,
         limits,
         access_log: draft.access_log,
         log: draft.log,
-    })
+    };
+    fit::fit(&mut settings, &draft.memory, draft.shards.as_ref(), host.memory_bytes)?;
+    Ok(settings)
 }
 
 /// `listen` first, in its order, then open sockets that stand in for none of it; [`PORT`] when there is neither.
@@ -150,77 +145,39 @@ fn resolve_limits(draft: &Draft) -> Result<Limits> {
     Ok(Limits { target_bytes, requests_per_ip_burst: burst, ..draft.limits.clone() })
 }
 
-/// The whole cache and its static share, half of it unless given. A share given alone makes the whole fit it.
-fn resolve_response_cache(draft: &Draft) -> Result<(usize, usize)> {
-    match (draft.response_cache_bytes, &draft.static_cache_bytes) {
-        (Some(size), Some(share)) if share.value > size => {
-            let what = format!(
-                "memory.response_cache.static ({}) is more than memory.response_cache.size ({size}), of which it \
-                 is a part",
-                share.value
-            );
-            Err(share.mark.error(ErrorKind::Config, what))
-        }
-        (Some(size), Some(share)) => Ok((size, share.value)),
-        (Some(size), None) => Ok((size, size / 2)),
-        (None, Some(share)) => Ok((share.value.max(RESPONSE_CACHE_BYTES), share.value)),
-        (None, None) => Ok((RESPONSE_CACHE_BYTES, RESPONSE_CACHE_BYTES / 2)),
-    }
-}
-
-/// The largest mapped file and all of them. One that is given alone makes the other's default fit it; 0 is the end of
-/// both.
-fn resolve_mmap(draft: &Draft) -> Result<Mmap> {
-    let default = Mmap::default();
-    let (file_bytes_max, total_bytes_max) = match (&draft.mapped_file_bytes, draft.mapped_bytes) {
-        (Some(file), Some(total)) if total > 0 && file.value > wide(total) => {
-            let what = format!(
-                "memory.mmap.max_file ({}) is more than memory.mmap.max_total ({total}), of which it is a part",
-                file.value
-            );
-            return Err(file.mark.error(ErrorKind::Config, what));
-        }
-        (Some(file), Some(total)) => (file.value, total),
-        (Some(file), None) => (file.value, default.total_bytes_max),
-        (None, Some(total)) => (default.file_bytes_max.min(wide(total)), total),
-        (None, None) => return Ok(default),
-    };
-    if file_bytes_max == 0 || total_bytes_max == 0 {
-        return Ok(Mmap { file_bytes_max: 0, total_bytes_max: 0 });
-    }
-    Ok(Mmap { file_bytes_max, total_bytes_max })
-}
-
 /// The profile's `FdManager` before the start: who may hold a descriptor, against how many there are.
-struct Descriptors<'a> {
+struct Descriptors {
     shards: usize,
     /// The admin listener included; each holds one descriptor in each shard.
     listeners: usize,
-    worker_connections: Option<&'a Marked<usize>>,
-    entries: Option<&'a Marked<usize>>,
+    /// `worker_connections` is not a default.
+    connections_given: bool,
+    /// The entries of the open-file cache are not a default.
+    entries_given: bool,
     /// What the server will have once it runs.
     available: u64,
     /// What it could have.
     hard: u64,
 }
 
-impl Descriptors<'_> {
+impl Descriptors {
     /// Connections per shard and entries of the open-file cache. Given numbers are kept; defaults are halved,
     /// the one that holds more first, until the sum fits.
-    fn fit(&self) -> Result<(usize, usize), String> {
-        let mut connections = self.worker_connections.map_or(WORKER_CONNECTIONS.0, |given| given.value);
-        let mut entries = self.entries.map_or(OpenFileCache::default().entries, |given| given.value);
-        while self.needed(connections, entries) > self.available {
-            let connections_give = self.worker_connections.is_none() && connections > WORKER_CONNECTIONS.1;
-            let entries_give = self.entries.is_none() && entries > OPEN_FILES_MIN;
+    fn fit(&self, memory: &mut Memory) -> Result<(), String> {
+        let (connections, entries) = (&mut memory.worker_connections, &mut memory.open_file_cache.entries);
+        while self.needed(*connections, *entries) > self.available {
+            let connections_give = !self.connections_given && *connections > WORKER_CONNECTIONS_MIN;
+            let entries_give = !self.entries_given && *entries > OPEN_FILES_MIN;
             match (connections_give, entries_give) {
-                (true, true) if self.shards.saturating_mul(connections) < entries => entries /= 2,
-                (true, _) => connections /= 2,
-                (false, true) => entries = (entries / 2).max(OPEN_FILES_MIN),
-                (false, false) => return Err(self.explain(connections, entries)),
+                (true, true) if self.shards.saturating_mul(*connections) < *entries => {
+                    *entries = (*entries / 2).max(OPEN_FILES_MIN)
+                }
+                (true, _) => *connections /= 2,
+                (false, true) => *entries = (*entries / 2).max(OPEN_FILES_MIN),
+                (false, false) => return Err(self.explain(*connections, *entries)),
             }
         }
-        Ok((connections, entries))
+        Ok(())
     }
 
     fn needed(&self, connections: usize, entries: usize) -> u64 {
@@ -264,7 +221,7 @@ fn product(left: usize, right: usize) -> u64 {
     wide(left).saturating_mul(wide(right))
 }
 
-fn wide(count: usize) -> u64 {
+pub(super) fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
@@ -295,7 +252,7 @@ mod tests {
     use crate::config::Config;
 
     fn host(nofile_soft: u64, nofile_hard: u64) -> Host {
-        Host { cores: 2, nofile_soft, nofile_hard, binary: false }
+        Host { cores: 2, nofile_soft, nofile_hard, memory_bytes: u64::MAX, binary: false }
     }
 
     fn settings(text: &str, host: &Host) -> Result<Settings, String> {
@@ -365,46 +322,6 @@ mod tests {
         assert_eq!(
             settings("limits: { header_bytes: 8KB, target_bytes: 8193 }", &host).unwrap_err(),
             "<text>:1:44: limits.target_bytes (8193) is more than limits.header_bytes (8192), of which it is a part"
-        );
-    }
-
-    #[test]
-    fn static_files_take_half_of_the_response_cache_unless_told() {
-        let host = host(1 << 20, 1 << 20);
-        let bytes = |text: &str| {
-            let memory = settings(&format!("memory: {{ response_cache: {text} }}"), &host)?.memory;
-            Ok::<_, String>((memory.response_cache_bytes, memory.static_cache_bytes))
-        };
-        assert_eq!(bytes("{}"), Ok((64 << 20, 32 << 20)));
-        assert_eq!(bytes("16MB"), Ok((16 << 20, 8 << 20)));
-        assert_eq!(bytes("0"), Ok((0, 0)));
-        assert_eq!(bytes("{ size: 16MB, static: 16MB }"), Ok((16 << 20, 16 << 20)));
-        assert_eq!(bytes("{ static: 1GB }"), Ok((1 << 30, 1 << 30)));
-        assert_eq!(
-            bytes("{ size: 1KB, static: 1025 }").unwrap_err(),
-            "<text>:1:48: memory.response_cache.static (1025) is more than memory.response_cache.size (1024), of \
-             which it is a part"
-        );
-    }
-
-    #[test]
-    fn the_largest_mapped_file_is_part_of_what_is_mapped() {
-        let host = host(1 << 20, 1 << 20);
-        let mapped = |text: &str| {
-            let mmap = settings(&format!("memory: {{ mmap: {text} }}"), &host)?.memory.mmap;
-            Ok::<_, String>((mmap.file_bytes_max, mmap.total_bytes_max))
-        };
-        assert_eq!(mapped("{}"), Ok((16 << 10, 64 << 20)));
-        assert_eq!(mapped("{ max_file: 4MB, max_total: 4MB }"), Ok((4 << 20, 4 << 20)));
-        assert_eq!(mapped("{ max_file: 64KB }"), Ok((64 << 10, 64 << 20)));
-        assert_eq!(mapped("{ max_total: 16385 }"), Ok((16 << 10, 16385)));
-        assert_eq!(mapped("{ max_total: 4095 }"), Ok((4095, 4095)));
-        assert_eq!(mapped("{ max_file: 0 }"), Ok((0, 0)));
-        assert_eq!(mapped("{ max_total: 0 }"), Ok((0, 0)));
-        assert_eq!(mapped("{ max_file: 1MB, max_total: 0 }"), Ok((0, 0)));
-        assert_eq!(
-            mapped("{ max_file: 65537, max_total: 64KB }").unwrap_err(),
-            "<text>:1:29: memory.mmap.max_file (65537) is more than memory.mmap.max_total (65536), of which it is a part"
         );
     }
 

@@ -218,31 +218,91 @@ pub struct Redirect {
 /// Sizes and counts of what is held in memory.
 #[derive(Clone, Debug)]
 pub struct Memory {
+    /// The column of the memory profile that the defaults came from.
+    pub profile: Profile,
+    /// All that the server may hold, in bytes.
+    pub budget_bytes: usize,
     /// Connection slots of each shard.
     pub worker_connections: usize,
-    /// Free buffers kept by each shard: 4 KB, 16 KB and 64 KB.
+    /// Free buffers kept: 4 KB, 16 KB and 64 KB.
     pub buffer_pools: BufferPools,
     /// Open files and what is known about them.
     pub open_file_cache: OpenFileCache,
-    /// The whole response cache, bytes; the other categories than `static_cache_bytes` hold nothing yet.
-    pub response_cache_bytes: usize,
-    /// Small hot files kept in memory, whole server, bytes; 0 keeps none. A share of `response_cache_bytes`.
-    pub static_cache_bytes: usize,
+    /// Responses kept in memory.
+    pub response_cache: ResponseCache,
     /// Files that stay mapped.
     pub mmap: Mmap,
     /// Raise the soft limit of descriptors to the hard one at start.
     pub raise_nofile: bool,
 }
 
-/// How many free buffers of each tier a shard keeps.
+/// A deployment that the memory profile describes: where the defaults of counts and sizes come from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Profile {
+    /// Up to 1,000 connections at once, 2 GB of memory.
+    #[default]
+    Small,
+    /// Up to 10,000, 8 GB.
+    Medium,
+    /// Up to 100,000, 32 GB.
+    Large,
+}
+
+impl Profile {
+    /// Its name in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            Profile::Small => "small",
+            Profile::Medium => "medium",
+            Profile::Large => "large",
+        }
+    }
+}
+
+/// How many free buffers of each tier are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BufferPools {
-    /// 4 KB buffers.
+    /// 4 KB buffers of each shard.
     pub small: usize,
-    /// 16 KB buffers.
+    /// 16 KB buffers of each shard.
     pub medium: usize,
-    /// 64 KB buffers.
+    /// 64 KB buffers of each shard.
     pub large: usize,
+    /// 4 KB buffers of all shards together, beside their own.
+    pub global_small: usize,
+    /// 16 KB buffers of all shards together.
+    pub global_medium: usize,
+    /// 64 KB buffers of all shards together.
+    pub global_large: usize,
+}
+
+impl BufferPools {
+    /// Those of each shard, smallest tier first.
+    pub fn counts(&self) -> [usize; 3] {
+        [self.small, self.medium, self.large]
+    }
+
+    /// Those of all shards together, smallest tier first.
+    pub fn global_counts(&self) -> [usize; 3] {
+        [self.global_small, self.global_medium, self.global_large]
+    }
+}
+
+/// The response cache, of the whole server. Its categories may be larger together than the whole is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseCache {
+    /// All that it keeps, bytes; 0 keeps nothing.
+    pub size_bytes: usize,
+    /// Small hot files, bytes, at most `size_bytes`.
+    pub static_bytes: usize,
+    /// Responses of upstreams, bytes, at most `size_bytes`. Nothing is kept there in this version.
+    pub proxy_bytes: usize,
+    /// The largest response that is kept, bytes, at most `size_bytes`.
+    pub object_bytes_max: usize,
+    /// Percent of its bytes from which on a category gives up what was used least recently, at most 100.
+    pub high_percent: u8,
+    /// Percent of its bytes at which it stops doing so, less than `high_percent`.
+    pub low_percent: u8,
 }
 
 /// Files that are used so often that their pages stay mapped.
@@ -272,7 +332,14 @@ pub struct OpenFileCache {
 impl Default for BufferPools {
     /// The memory profile's smallest column: 1 MB in each tier.
     fn default() -> Self {
-        BufferPools { small: 256, medium: 64, large: 16 }
+        BufferPools {
+            small: 256,
+            medium: 64,
+            large: 16,
+            global_small: 1024,
+            global_medium: 256,
+            global_large: 64,
+        }
     }
 }
 

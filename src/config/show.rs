@@ -7,6 +7,7 @@ use std::fmt::{Display, Write};
 
 use super::{
     settings::{AccessFormat, Action, Address, Cors, Files, Level, Listener, LogPath, Route, Settings},
+    sizes::TIER_BYTES,
     units::{show_size, show_time},
 };
 
@@ -76,12 +77,18 @@ impl Settings {
 
     fn write_memory(&self, out: &mut String) -> std::fmt::Result {
         let memory = &self.memory;
-        writeln!(out, "memory:\n  worker_connections: {}\n  buffer_pools:", memory.worker_connections)?;
-        let pools = memory.buffer_pools;
-        for (tier, count, bytes) in
-            [("small", pools.small, "4KB"), ("medium", pools.medium, "16KB"), ("large", pools.large, "64KB")]
+        writeln!(
+            out,
+            "memory:\n  profile: {}\n  budget: {}\n  worker_connections: {}\n  buffer_pools:",
+            memory.profile.name(),
+            size(memory.budget_bytes),
+            memory.worker_connections
+        )?;
+        let counts = memory.buffer_pools.counts().into_iter().zip(memory.buffer_pools.global_counts());
+        for ((tier, bytes), (count, global)) in
+            ["small", "medium", "large"].iter().zip(TIER_BYTES).zip(counts)
         {
-            writeln!(out, "    {tier}: {{ count: {count}, size: {bytes} }}")?;
+            writeln!(out, "    {tier}: {{ count: {count}, size: {}, global: {global} }}", size(bytes))?;
         }
         let files = &memory.open_file_cache;
         writeln!(
@@ -93,8 +100,17 @@ impl Settings {
             show_time(files.valid),
             files.errors,
         )?;
-        let (whole, share) = (size(memory.response_cache_bytes), size(memory.static_cache_bytes));
-        writeln!(out, "  response_cache: {{ size: {whole}, static: {share} }}")?;
+        let cache = &memory.response_cache;
+        writeln!(
+            out,
+            "  response_cache: {{ size: {}, static: {}, proxy: {}, max_object: {}, high: {}, low: {} }}",
+            size(cache.size_bytes),
+            size(cache.static_bytes),
+            size(cache.proxy_bytes),
+            size(cache.object_bytes_max),
+            cache.high_percent,
+            cache.low_percent,
+        )?;
         let (file, total) = (show_size(memory.mmap.file_bytes_max), size(memory.mmap.total_bytes_max));
         writeln!(out, "  mmap: {{ max_file: {file}, max_total: {total} }}")?;
         writeln!(out, "  raise_nofile: {}", memory.raise_nofile)

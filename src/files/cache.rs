@@ -12,7 +12,11 @@ use super::{
     CONTENT_FILE_BYTES, FileError, OpenFile, Opened,
     notes::{Key, Notes, ROOT_BYTES},
 };
-use crate::{clock::saturating_millis, config::OpenFileCache, sys::open::PATH_BYTES_MAX};
+use crate::{
+    clock::saturating_millis,
+    config::{OpenFileCache, ResponseCache},
+    sys::open::PATH_BYTES_MAX,
+};
 
 /// Uses before the bytes of a small file are kept: what is asked for once is not worth the memory.
 const CONTENT_USES_MIN: u32 = 2;
@@ -41,11 +45,38 @@ pub enum Found {
     Missing,
 }
 
+/// How many bytes of contents one shard keeps.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ContentBounds {
+    /// No more than this is kept.
+    pub high_bytes: usize,
+    /// What is left after an eviction.
+    pub low_bytes: usize,
+    /// The largest file whose content is kept, at most [`CONTENT_FILE_BYTES`].
+    pub file_bytes_max: usize,
+}
+
+impl ContentBounds {
+    /// One shard's part of the static category.
+    pub fn share(cache: &ResponseCache, shards: usize) -> Self {
+        let bytes = cache.static_bytes / shards.max(1);
+        // In hundredths first: the product could overflow.
+        let percent =
+            |percent: u8| bytes / 100 * usize::from(percent) + bytes % 100 * usize::from(percent) / 100;
+        let high_bytes = percent(cache.high_percent);
+        ContentBounds {
+            high_bytes,
+            low_bytes: percent(cache.low_percent),
+            file_bytes_max: CONTENT_FILE_BYTES.min(cache.object_bytes_max).min(high_bytes),
+        }
+    }
+}
+
 /// An LRU cache of open files, and beside it a smaller one of failures, folders and first uses.
 ///
 /// # Bounds
 /// Files: `entries`, the least recently used is let go for a new one. Notes: a quarter of `entries` more. Contents:
-/// 90 % of `content_bytes_max`; past that, the least recently used files lose theirs until 70 % is left. Files evicted
+/// the high mark of [`ContentBounds`]; past that, the least recently used files lose theirs down to the low mark. Files evicted
 /// while in use, and contents in responses, belong to the responses and are bounded by the number of connections.
 #[derive(Debug)]
 pub struct FileCache {
@@ -59,8 +90,7 @@ pub struct FileCache {
     inactive_millis: u64,
     valid_millis: u64,
     content_bytes: usize,
-    content_bytes_high: usize,
-    content_bytes_low: usize,
+    contents: ContentBounds,
     /// No eviction of contents before this moment.
     content_walk_from_millis: u64,
     hits: u64,
@@ -81,9 +111,9 @@ struct Entry {
 const _: () = assert!(size_of::<Entry>() <= 32);
 
 impl FileCache {
-    /// An empty cache. `entries` and `content_bytes_max` are this shard's shares; `config.entries` is not looked at.
+    /// An empty cache. `entries` and `contents` are this shard's shares; `config.entries` is not looked at.
     /// With 0 entries nothing is kept and each path is [`Found::Missing`].
-    pub fn new(config: &OpenFileCache, entries: usize, content_bytes_max: usize) -> Self {
+    pub fn new(config: &OpenFileCache, entries: usize, contents: ContentBounds) -> Self {
         let mut cache = FileCache {
             files: LruCache::sparse(NonZeroUsize::MIN),
             notes: Notes::new(config, 0),
@@ -93,13 +123,12 @@ impl FileCache {
             inactive_millis: 0,
             valid_millis: 0,
             content_bytes: 0,
-            content_bytes_high: 0,
-            content_bytes_low: 0,
+            contents,
             content_walk_from_millis: 0,
             hits: 0,
             misses: 0,
         };
-        cache.resize(config, entries, content_bytes_max, 0);
+        cache.resize(config, entries, contents, 0);
         cache
     }
 
@@ -116,7 +145,7 @@ impl FileCache {
     /// How large a file's bytes should be read when it is opened after `found`: none at its first use.
     pub fn content_bytes_wanted(&self, found: &Found) -> usize {
         match found {
-            Found::Stale(_) => CONTENT_FILE_BYTES.min(self.content_bytes_high),
+            Found::Stale(_) => self.contents.file_bytes_max,
             Found::Hit(_) | Found::Failed(_) | Found::Missing => 0,
         }
     }
@@ -177,15 +206,14 @@ impl FileCache {
         &mut self,
         config: &OpenFileCache,
         entries: usize,
-        content_bytes_max: usize,
+        contents: ContentBounds,
         now_millis: u64,
     ) {
         self.entries_max = entries;
         self.min_uses = config.min_uses.max(1);
         self.inactive_millis = saturating_millis(config.inactive);
         self.valid_millis = saturating_millis(config.valid);
-        self.content_bytes_high = content_bytes_max - content_bytes_max / 10;
-        self.content_bytes_low = content_bytes_max / 10 * 7;
+        self.contents = contents;
         self.content_walk_from_millis = now_millis;
         while self.files.len() > entries {
             self.drop_oldest();
@@ -194,7 +222,7 @@ impl FileCache {
             self.files.resize(capacity);
         }
         self.notes.resize(config, entries.div_ceil(4));
-        if self.content_bytes > self.content_bytes_high {
+        if self.content_bytes > self.contents.high_bytes {
             self.drop_contents(usize::MAX);
         }
     }
@@ -243,7 +271,7 @@ impl FileCache {
             let wants_content = entry.uses >= CONTENT_USES_MIN
                 && !entry.content_tried
                 && file.content().is_none()
-                && file.size() <= CONTENT_FILE_BYTES.min(self.content_bytes_high) as u64;
+                && file.size() <= self.contents.file_bytes_max as u64;
             return if trusted && !wants_content { Found::Hit(file) } else { Found::Stale(file) };
         }
         self.notes.failure(&self.key, now_millis).map_or(Found::Missing, Found::Failed)
@@ -306,10 +334,10 @@ impl FileCache {
 
     /// Whether `length` bytes more may be kept, after evicting when that takes them past the high mark.
     fn make_room(&mut self, length: usize, now_millis: u64) -> bool {
-        let fits = |cache: &Self| cache.content_bytes.saturating_add(length) <= cache.content_bytes_high;
-        if !fits(self) && length <= self.content_bytes_high && now_millis >= self.content_walk_from_millis {
+        let fits = |cache: &Self| cache.content_bytes.saturating_add(length) <= cache.contents.high_bytes;
+        if !fits(self) && length <= self.contents.high_bytes && now_millis >= self.content_walk_from_millis {
             self.drop_contents(CONTENT_WALK_ENTRIES_MAX);
-            if self.content_bytes > self.content_bytes_low {
+            if self.content_bytes > self.contents.low_bytes {
                 self.content_walk_from_millis = now_millis.saturating_add(CONTENT_WALK_PAUSE_MILLIS);
             }
         }
@@ -320,7 +348,7 @@ impl FileCache {
     /// stay. A content in use is passed over: letting go of it would free nothing, and its file is hot.
     fn drop_contents(&mut self, entries: usize) {
         for (_, entry) in self.files.iter_mut().rev().take(entries) {
-            if self.content_bytes <= self.content_bytes_low {
+            if self.content_bytes <= self.contents.low_bytes {
                 return;
             }
             if let Some(file) = Rc::get_mut(&mut entry.file) {

@@ -12,7 +12,7 @@ pub mod open;
 pub mod path;
 pub mod root;
 
-pub use cache::{FileCache, Found};
+pub use cache::{ContentBounds, FileCache, Found};
 pub use file::{Negotiated, OpenFile};
 pub use folder::Folder;
 pub use mapped::{MappedSlice, MmapCache};

@@ -163,7 +163,7 @@ mod tests {
     use crate::config::BufferPools;
 
     fn pool() -> BufferPool {
-        BufferPool::new(BufferPools { small: 1, medium: 1, large: 1 }, usize::MAX)
+        BufferPool::new(BufferPools { small: 1, medium: 1, large: 1, ..BufferPools::default() }, usize::MAX)
     }
 
     fn pattern(length: usize) -> Vec<u8> {
@@ -219,7 +219,8 @@ mod tests {
 
     #[test]
     fn a_pool_that_has_nothing_left_is_no_memory() {
-        let pool = BufferPool::new(BufferPools { small: 1, medium: 1, large: 1 }, 4 << 10);
+        let pool =
+            BufferPool::new(BufferPools { small: 1, medium: 1, large: 1, ..BufferPools::default() }, 4 << 10);
         let allowance = Allowance::new(1 << 20);
         let mut gathered = Gathered::new(5000);
         assert!(gathered.push(&pattern(4096), &pool, &allowance));

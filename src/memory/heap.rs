@@ -32,7 +32,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
         // SAFETY: `block` came from System through this allocator with `layout`, as the caller promises.
         let moved = unsafe { System.realloc(block, layout, new_size) };
         if !moved.is_null() {
-            COUNTS.freed(layout.size());
+            count_freed(layout.size());
             count_allocated(moved, new_size);
         }
         moved
@@ -41,7 +41,7 @@ unsafe impl GlobalAlloc for CountingAllocator {
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
         // SAFETY: `block` came from System through this allocator with `layout`, as the caller promises.
         unsafe { System.dealloc(block, layout) };
-        COUNTS.freed(layout.size());
+        count_freed(layout.size());
     }
 }
 
@@ -50,8 +50,15 @@ fn count_allocated(block: *mut u8, bytes: usize) {
     if !block.is_null() {
         COUNTS.allocated(bytes);
         #[cfg(test)]
-        tests::note_allocation();
+        tests::note_allocation(bytes);
     }
+}
+
+#[inline]
+fn count_freed(bytes: usize) {
+    COUNTS.freed(bytes);
+    #[cfg(test)]
+    tests::note_freed(bytes);
 }
 
 #[cfg(test)]
@@ -69,10 +76,24 @@ pub(crate) mod tests {
     thread_local! {
         // Constant and without a destructor: the first access from inside the allocator must not allocate.
         static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+        // Wraps: a thread may free what another has allocated.
+        static BYTES: Cell<usize> = const { Cell::new(0) };
     }
 
-    pub(super) fn note_allocation() {
+    pub(super) fn note_allocation(bytes: usize) {
         ALLOCATIONS.with(|count| count.set(count.get() + 1));
+        BYTES.with(|held| held.set(held.get().wrapping_add(bytes)));
+    }
+
+    pub(super) fn note_freed(bytes: usize) {
+        BYTES.with(|held| held.set(held.get().wrapping_sub(bytes)));
+    }
+
+    /// Bytes that this thread has allocated, and not freed, when `work` has run.
+    pub(crate) fn bytes_kept_by(work: impl FnOnce()) -> usize {
+        let before = BYTES.get();
+        work();
+        BYTES.get().wrapping_sub(before)
     }
 
     /// Allocations that this thread makes while `work` runs.

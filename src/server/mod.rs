@@ -28,7 +28,7 @@ use crate::{
     runtime::{Jobs, Mailbox},
     service::{Handlers, Health, Site},
     shard::Message,
-    sys::{cpu, rlimit, thread},
+    sys::{cpu, memory, rlimit, thread},
 };
 
 /// How often a stop looks whether the threads have ended.
@@ -106,7 +106,13 @@ impl Server {
     /// What this process may use, as the configuration is resolved against it.
     pub fn host(binary: bool) -> Host {
         let nofile = rlimit::nofile().unwrap_or(rlimit::Limit { soft: 1024, hard: 1024 });
-        Host { cores: cpu::usable(), nofile_soft: nofile.soft, nofile_hard: nofile.hard, binary }
+        Host {
+            cores: cpu::usable(),
+            nofile_soft: nofile.soft,
+            nofile_hard: nofile.hard,
+            memory_bytes: memory::usable_bytes(),
+            binary,
+        }
     }
 
     /// The listeners in the order of the configuration, the admin listener last.

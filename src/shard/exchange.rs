@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::cold::{Cold, Pace, Populating};
 use crate::{
+    config::sizes::EXCHANGE_BYTES,
     files::{MappedSlice, OpenFile},
     http::multipart::Multipart,
     http1::BodyDecoder,
@@ -32,6 +33,12 @@ pub struct Exchange {
     /// What will be logged and counted when the response has ended.
     pub record: Option<Record>,
 }
+
+// Sums of memory count it so, with the first places of `unsent` and what the allocator takes for the two.
+const _: () = assert!(
+    size_of::<Exchange>() + 4 * size_of::<Unsent>() + 16 <= EXCHANGE_BYTES,
+    "an exchange has outgrown what sums say"
+);
 
 /// What an exchange holds, by what it is. Bodies from a cache count although others may hold them too: this is what a
 /// connection keeps from being freed, not what the budget says of it.
@@ -212,7 +219,10 @@ mod tests {
 
     #[test]
     fn held_bytes_are_those_of_every_part() {
-        let pool = BufferPool::new(BufferPools { small: 0, medium: 0, large: 0 }, usize::MAX);
+        let pool = BufferPool::new(
+            BufferPools { small: 0, medium: 0, large: 0, ..BufferPools::default() },
+            usize::MAX,
+        );
         let mut exchange = Exchange::default();
         assert_eq!(exchange.held_bytes(), size_of::<Exchange>());
         exchange.input = pool.get(1);

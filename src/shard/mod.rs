@@ -30,7 +30,7 @@ use crate::{
     admission::{Admission, Client, Exempt, Rate},
     clock::{Clock, Now},
     error::{Error, Result},
-    files::{FileCache, MmapCache, PathBuffer},
+    files::{ContentBounds, FileCache, MmapCache, PathBuffer},
     http::{Parts, date::DateCache},
     http1,
     log::{AccessLog, Lines},
@@ -169,8 +169,8 @@ impl Worker {
         let settings = &setup.site.settings;
         let clock = setup.clock;
         let now = clock.now();
-        let (entries, content_bytes) = file_cache_share(settings);
-        let files = FileCache::new(&settings.memory.open_file_cache, entries, content_bytes);
+        let (entries, contents) = file_cache_share(settings);
+        let files = FileCache::new(&settings.memory.open_file_cache, entries, contents);
         let context = Rc::new(Context {
             files: RefCell::new(files),
             offload: Offload::new(Arc::clone(&setup.jobs), finished),
@@ -238,10 +238,10 @@ impl Worker {
         self.mappings.resize(settings.memory.mmap.file_bytes_max, mapped_share(settings));
         // Routes are numbered, and another configuration numbers them anew: what is still looked for on behalf of the
         // old one must not find its way into the cache, so that keeps the old context, with a cache that holds nothing.
-        let mut files = self.context.files.replace(FileCache::new(cache, 0, 0));
+        let mut files = self.context.files.replace(FileCache::new(cache, 0, ContentBounds::default()));
         files.clear();
-        let (entries, content_bytes) = file_cache_share(settings);
-        files.resize(cache, entries, content_bytes, self.now.millis);
+        let (entries, contents) = file_cache_share(settings);
+        files.resize(cache, entries, contents, self.now.millis);
         self.context = Rc::new(Context {
             files: RefCell::new(files),
             offload: Rc::clone(&self.context.offload),
@@ -298,9 +298,9 @@ fn limits(settings: &crate::config::Settings) -> http1::Limits {
 }
 
 /// One shard's part of the open-file cache: entries, and bytes of content.
-fn file_cache_share(settings: &crate::config::Settings) -> (usize, usize) {
-    let shards = settings.shards.max(1);
-    (settings.memory.open_file_cache.entries.div_ceil(shards), settings.memory.static_cache_bytes / shards)
+fn file_cache_share(settings: &crate::config::Settings) -> (usize, ContentBounds) {
+    let (shards, memory) = (settings.shards.max(1), &settings.memory);
+    (memory.open_file_cache.entries.div_ceil(shards), ContentBounds::share(&memory.response_cache, shards))
 }
 
 /// One shard's part of what may be mapped, in bytes.

@@ -139,6 +139,6 @@ mod tests {
 
     #[test]
     fn a_slot_is_one_cache_line() {
-        assert!(size_of::<SlabEntry>() <= 64, "{}", size_of::<SlabEntry>());
+        assert!(size_of::<SlabEntry>() <= crate::config::sizes::SLOT_BYTES, "{}", size_of::<SlabEntry>());
     }
 }

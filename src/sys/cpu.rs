@@ -2,7 +2,7 @@
 
 use std::{fs, io, mem::MaybeUninit, path::Path};
 
-use super::check;
+use super::{cgroup::Groups, check};
 
 /// The cores in the calling thread's affinity mask (sched_getaffinity(2)), lowest first.
 pub fn allowed() -> io::Result<Vec<usize>> {
@@ -19,41 +19,15 @@ pub fn allowed() -> io::Result<Vec<usize>> {
 /// Cores to run shards on: the affinity mask, lowered to the cgroup's CPU quota (rounded up), at least 1.
 pub fn usable() -> usize {
     let cores = allowed().map_or(1, |cores| cores.len()).max(1);
-    match quota(Path::new("/sys/fs/cgroup"), Path::new("/proc/self/cgroup")) {
+    match quota(&Groups::own()) {
         Some(quota) => cores.min(quota),
         None => cores,
     }
 }
 
-/// The smallest quota from this process's cgroup (version 2, `cpu.max`) up to the root; cgroup version 1
-/// (`cpu/cpu.cfs_quota_us`) where that is what is mounted.
-fn quota(mount: &Path, membership: &Path) -> Option<usize> {
-    let membership = fs::read_to_string(membership).ok()?;
-    let mut smallest = None;
-    for line in membership.lines() {
-        let mut parts = line.splitn(3, ':');
-        let (Some(_), Some(controllers), Some(path)) = (parts.next(), parts.next(), parts.next()) else {
-            continue;
-        };
-        let (base, read): (_, fn(&Path) -> Option<usize>) = if controllers.is_empty() {
-            (mount.to_path_buf(), read_v2)
-        } else if controllers.split(',').any(|name| name == "cpu") {
-            (mount.join(controllers), read_v1)
-        } else {
-            continue;
-        };
-        let mut folder = base.join(path.trim_start_matches('/'));
-        // Inside a container the path may name a folder that is not visible; the walk up ends at the mount.
-        while folder.starts_with(&base) {
-            if let Some(cores) = read(&folder) {
-                smallest = Some(smallest.map_or(cores, |least: usize| least.min(cores)));
-            }
-            if !folder.pop() {
-                break;
-            }
-        }
-    }
-    smallest
+/// The smallest quota (version 2, `cpu.max`; version 1, `cpu.cfs_quota_us`).
+fn quota(groups: &Groups<'_>) -> Option<usize> {
+    groups.smallest("cpu", read_v2, read_v1)
 }
 
 fn read_v2(folder: &Path) -> Option<usize> {
@@ -78,41 +52,37 @@ fn cores(quota: i64, period: i64) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::cgroup::testing::folder;
 
-    fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        folder
+    fn quota_of(files: &[(&str, &str)]) -> Option<usize> {
+        let folder = folder(files);
+        let (mount, membership) = (folder.path().join("cgroup"), folder.path().join("self"));
+        quota(&Groups { mount: &mount, membership: &membership })
     }
 
     #[test]
     fn rounds_a_quota_up_and_takes_the_smallest_on_the_way_up() {
-        let folder = folder(&[
+        let files = [
             ("cgroup/a/b/cpu.max", "350000 100000\n"),
             ("cgroup/a/cpu.max", "150000 100000\n"),
             ("self", "0::/a/b\n"),
-        ]);
-        assert_eq!(quota(&folder.path().join("cgroup"), &folder.path().join("self")), Some(2));
+        ];
+        assert_eq!(quota_of(&files), Some(2));
     }
 
     #[test]
     fn no_limit_is_no_quota() {
-        let folder = folder(&[("cgroup/a/cpu.max", "max 100000\n"), ("self", "0::/a\n")]);
-        assert_eq!(quota(&folder.path().join("cgroup"), &folder.path().join("self")), None);
+        assert_eq!(quota_of(&[("cgroup/a/cpu.max", "max 100000\n"), ("self", "0::/a\n")]), None);
     }
 
     #[test]
     fn reads_version_1() {
-        let folder = folder(&[
+        let files = [
             ("cgroup/cpu,cpuacct/x/cpu.cfs_quota_us", "50000\n"),
             ("cgroup/cpu,cpuacct/x/cpu.cfs_period_us", "100000\n"),
             ("self", "4:cpu,cpuacct:/x\n3:memory:/x\n"),
-        ]);
-        assert_eq!(quota(&folder.path().join("cgroup"), &folder.path().join("self")), Some(1));
+        ];
+        assert_eq!(quota_of(&files), Some(1));
     }
 
     #[test]

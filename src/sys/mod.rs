@@ -2,6 +2,7 @@
 //!
 //! Nothing here decides anything: no policy, no retry beyond `EINTR`, no logging.
 
+mod cgroup;
 pub mod clock;
 pub mod cpu;
 pub mod descriptors;
@@ -9,6 +10,7 @@ pub mod epoll;
 pub mod event;
 pub mod folder;
 pub mod mapped;
+pub mod memory;
 pub mod open;
 pub mod rlimit;
 pub mod sendfile;

@@ -1,7 +1,11 @@
 //! The cache against real files and a clock that the test moves.
 
 use super::*;
-use crate::files::{How, Negotiated, Root, open::open};
+use crate::{
+    config::sizes::OPEN_FILE_BYTES,
+    files::{How, Negotiated, Root, open::open},
+    memory::heap::tests::bytes_kept_by,
+};
 use std::{
     collections::BTreeMap,
     fs::{self, File},
@@ -20,6 +24,20 @@ const CONFIG: OpenFileCache = OpenFileCache {
 const VALID: u64 = 5_000;
 const INACTIVE: u64 = 60_000;
 
+const RESPONSES: ResponseCache = ResponseCache {
+    size_bytes: 0,
+    static_bytes: 0,
+    proxy_bytes: 0,
+    object_bytes_max: 8 << 20,
+    high_percent: 90,
+    low_percent: 70,
+};
+
+/// The usual bounds of so many bytes.
+fn contents(bytes: usize) -> ContentBounds {
+    ContentBounds::share(&ResponseCache { static_bytes: bytes, ..RESPONSES }, 1)
+}
+
 /// A folder, its cache, and the way that a shard uses both.
 struct Site {
     folder: tempfile::TempDir,
@@ -31,7 +49,7 @@ impl Site {
     fn new(config: &OpenFileCache, entries: usize, content_bytes_max: usize) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::open(3, folder.path()).unwrap();
-        Site { folder, root, cache: FileCache::new(config, entries, content_bytes_max) }
+        Site { folder, root, cache: FileCache::new(config, entries, contents(content_bytes_max)) }
     }
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {
@@ -470,19 +488,19 @@ fn evicted_entries_take_their_content_along() {
 #[test]
 fn resizing_lets_go_of_what_is_too_much_and_takes_the_new_times() {
     let mut site = full_of_content();
-    site.cache.resize(&CONFIG, 20, 500, 0);
+    site.cache.resize(&CONFIG, 20, contents(500), 0);
     assert_eq!((site.cache.entries(), site.cache.content_bytes()), (9, 300));
-    site.cache.resize(&CONFIG, 2, 500, 0);
+    site.cache.resize(&CONFIG, 2, contents(500), 0);
     assert_eq!((site.cache.entries(), site.cache.content_bytes()), (2, 200));
     assert!(site.is_kept("8"));
-    site.cache.resize(&OpenFileCache { valid: Duration::from_millis(1), ..CONFIG }, 30, 500, 0);
+    site.cache.resize(&OpenFileCache { valid: Duration::from_millis(1), ..CONFIG }, 30, contents(500), 0);
     assert!(matches!(site.find("8", 1), Found::Stale(_)));
     site.request("0", 0).unwrap();
     assert_eq!(site.cache.entries(), 3);
-    site.cache.resize(&CONFIG, 0, 500, 0);
+    site.cache.resize(&CONFIG, 0, contents(500), 0);
     assert_eq!((site.cache.entries(), site.cache.content_bytes()), (0, 0));
     assert!(matches!(site.find("8", 1), Found::Missing));
-    site.cache.resize(&CONFIG, 1, 500, 0);
+    site.cache.resize(&CONFIG, 1, contents(500), 0);
     site.request("8", 0).unwrap();
     assert_eq!(site.cache.entries(), 1);
 }
@@ -506,7 +524,7 @@ fn counts_and_bounds_hold_through_a_long_run() {
             1 => drop(fs::remove_file(site.folder.path().join(&name))),
             2 => site.cache.sweep(now),
             3 => held.clear(),
-            4 => site.cache.resize(&CONFIG, (pick % 9) as usize, 600, now),
+            4 => site.cache.resize(&CONFIG, (pick % 9) as usize, contents(600), now),
             _ => held.extend(site.request(&name, now)),
         }
         let sum: usize = site.cache.files.iter().map(|(_, entry)| entry.content_bytes()).sum();
@@ -515,4 +533,41 @@ fn counts_and_bounds_hold_through_a_long_run() {
         assert!(site.cache.notes() <= 3);
     }
     assert!(site.cache.hits() > 100 && site.cache.misses() > 100);
+}
+
+#[test]
+fn marks_and_the_largest_content_are_as_configured() {
+    let bounds = |cache: ResponseCache, shards| {
+        let bounds = ContentBounds::share(&cache, shards);
+        (bounds.high_bytes, bounds.low_bytes, bounds.file_bytes_max)
+    };
+    let cache = ResponseCache { static_bytes: 1 << 20, ..RESPONSES };
+    assert_eq!(bounds(cache, 1), (943_718, 734_003, CONTENT_FILE_BYTES));
+    assert_eq!(bounds(cache, 4), (235_929, 183_500, CONTENT_FILE_BYTES));
+    assert_eq!(bounds(ResponseCache { high_percent: 100, low_percent: 0, ..cache }, 1).0, 1 << 20);
+    assert_eq!(bounds(ResponseCache { object_bytes_max: 100, ..cache }, 1).2, 100);
+    assert_eq!(bounds(ResponseCache { static_bytes: usize::MAX, ..RESPONSES }, 1).0, usize::MAX / 10 * 9 + 4);
+    assert_eq!(bounds(RESPONSES, 0), (0, 0, 0));
+}
+
+#[test]
+fn an_entry_takes_what_the_sum_of_a_configuration_says() {
+    const FILES: usize = 512;
+    let mut site = Site::new(&CONFIG, FILES, 0);
+    site.write("file", "content");
+    let name = |number: usize, kind: &str| format!("assets/images/2026/{kind}-{number:012}.html");
+    let bytes = bytes_kept_by(|| {
+        for number in 0..FILES {
+            let opened = site.look("file", 0);
+            site.cache.store(3, name(number, "picture").as_bytes(), opened, 0).unwrap();
+        }
+        for number in 0..FILES / 4 {
+            let missing = site.look("missing", 0);
+            site.cache.store(3, name(number, "missing").as_bytes(), missing, 0).unwrap_err();
+        }
+    });
+    assert_eq!((site.cache.entries(), site.cache.notes()), (FILES, FILES / 4));
+    // The allocator takes 8 bytes and rounds to 16 for each of the four blocks of an entry.
+    let entry_bytes = bytes / FILES + 4 * 16;
+    assert!((OPEN_FILE_BYTES * 9 / 10..=OPEN_FILE_BYTES).contains(&entry_bytes), "{entry_bytes}");
 }

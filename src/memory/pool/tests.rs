@@ -3,7 +3,8 @@
 use super::*;
 use crate::memory::heap::tests::allocations_during;
 
-const KEPT: BufferPools = BufferPools { small: 3, medium: 2, large: 1 };
+const KEPT: BufferPools =
+    BufferPools { small: 3, medium: 2, large: 1, global_small: 0, global_medium: 0, global_large: 0 };
 
 fn pool() -> BufferPool {
     BufferPool::new(KEPT, 1 << 20)
@@ -60,7 +61,8 @@ fn lends_up_to_the_bound_and_again_after_a_return() {
 
 #[test]
 fn keeps_nothing_when_told_so() {
-    let pool = BufferPool::new(BufferPools { small: 0, medium: 0, large: 0 }, 1 << 20);
+    let pool =
+        BufferPool::new(BufferPools { small: 0, medium: 0, large: 0, ..BufferPools::default() }, 1 << 20);
     drop([pool.get(1), pool.get(5000), pool.get(20_000)]);
     assert_eq!(pool.held_bytes(), 0);
 }
@@ -216,7 +218,7 @@ impl Random {
 /// are the model's, bounds hold at every step, small and medium buffers come zeroed.
 #[test]
 fn random_use_loses_and_doubles_nothing() {
-    let kept = BufferPools { small: 5, medium: 3, large: 2 };
+    let kept = BufferPools { small: 5, medium: 3, large: 2, ..BufferPools::default() };
     let kept_of = [5, 3, 2];
     let bytes_max = 400 << 10;
     for seed in 0..20 {

@@ -1,0 +1,415 @@
+//! The sum of bytes: what always stands, and caches and free buffers when they are full, against the budget.
+//!
+//! Pure, and before anything starts. What connections hold while requests are in progress is not in the sum: the server
+//! reserves that as it goes and refuses what the budget has no room for; `webserver plan` shows how much fits.
+
+use super::{
+    draft::{Marked, MemoryDraft},
+    resolve::{
+        OPEN_FILES_MIN, WORKER_CONNECTIONS_MIN, resolve_mmap, resolve_response_cache, response_cache_least,
+        wide,
+    },
+    settings::{Memory, Settings},
+    sizes,
+    units::show_size,
+};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Defaults are made to leave this part of the budget, in percent, to connections: pressure begins at 70 % in use.
+const FULL_PERCENT: u64 = 60;
+/// Without `memory.budget`: one of so many parts of what the process may use.
+const BUDGET_PART: u64 = 4;
+
+/// Defaults give way down to this and no further.
+const CACHE_BYTES_MIN: usize = 256 << 10;
+const POOL_BUFFERS_MIN: [usize; 3] = [16, 4, 1];
+
+/// Something whose maximum is configured.
+struct Term<'a> {
+    key: &'static str,
+    /// What one takes, in all shards that have one.
+    unit_bytes: usize,
+    count: usize,
+    /// A default is not made smaller than this.
+    least: usize,
+    /// Where the value was given; a default has no place, and may give way.
+    given: Option<&'a Marked<usize>>,
+    /// Puts another count into the settings.
+    set: fn(&mut Memory, usize),
+}
+
+impl Term<'_> {
+    fn bytes(&self) -> u64 {
+        wide(self.count).saturating_mul(wide(self.unit_bytes))
+    }
+
+    fn can_give(&self) -> bool {
+        self.given.is_none() && self.count > self.least
+    }
+
+    fn halve(&mut self) {
+        self.count = (self.count / 2).max(self.least);
+    }
+}
+
+/// Settles the budget and makes the defaults of `settings` fit it. Given values are kept: those that cannot fit are an
+/// error that does the sum.
+pub(super) fn fit(
+    settings: &mut Settings,
+    draft: &MemoryDraft,
+    shards: Option<&Marked<usize>>,
+    memory_bytes: u64,
+) -> Result<()> {
+    let substrate = wide(sizes::substrate_bytes(settings));
+    let mut terms = terms(settings, draft);
+    let budget =
+        budget(draft, shards, memory_bytes, settings.shards, empty_bytes(substrate, settings.shards))?;
+    let full = budget / 100 * FULL_PERCENT;
+    while sum(substrate, &terms) > full {
+        let giving = terms.iter_mut().skip(1).filter(|term| term.can_give());
+        let Some(term) = giving.max_by_key(|term| term.bytes()) else { break };
+        term.halve();
+    }
+    // Connections are what a server is for: they give way last, and not for the sake of what was given.
+    let defaults = |terms: &[Term<'_>]| {
+        let bytes = terms.iter().filter(|term| term.given.is_none()).map(Term::bytes);
+        bytes.fold(substrate, u64::saturating_add)
+    };
+    while terms[0].can_give() && (defaults(&terms) > full || sum(substrate, &terms) > budget) {
+        terms[0].halve();
+    }
+    if sum(substrate, &terms) > budget {
+        return Err(misfit(&terms, substrate, settings.shards, draft.budget.as_ref(), budget));
+    }
+    settings.memory.budget_bytes = usize::try_from(budget).unwrap_or(usize::MAX);
+    for term in &terms {
+        (term.set)(&mut settings.memory, term.count);
+    }
+    // Shares of a default go with it.
+    let memory = &mut settings.memory;
+    memory.response_cache = resolve_response_cache(&draft.response_cache, memory.response_cache.size_bytes)?;
+    memory.mmap = resolve_mmap(draft, memory.mmap.total_bytes_max)?;
+    Ok(())
+}
+
+fn sum(substrate: u64, terms: &[Term<'_>]) -> u64 {
+    terms.iter().map(Term::bytes).fold(substrate, u64::saturating_add)
+}
+
+/// Connections first.
+fn terms<'a>(settings: &Settings, draft: &'a MemoryDraft) -> Vec<Term<'a>> {
+    let (shards, memory) = (settings.shards, &settings.memory);
+    let cache = |key, count, least: usize, given, set| Term {
+        key,
+        unit_bytes: 1,
+        count,
+        least: least.max(CACHE_BYTES_MIN),
+        given,
+        set,
+    };
+    let [small, medium, large] = &draft.buffer_pools;
+    let pools = memory.buffer_pools;
+    let [own_small, own_medium, own_large] =
+        [(small, 0), (medium, 1), (large, 2)].map(|(pool, tier)| (pool.count.as_ref(), tier, shards));
+    let [global_small, global_medium, global_large] =
+        [(small, 0), (medium, 1), (large, 2)].map(|(pool, tier)| (pool.global.as_ref(), tier, 1));
+    let pool = |key, count, (given, tier, holders): (Option<&'a Marked<usize>>, usize, usize), set| Term {
+        key,
+        unit_bytes: sizes::TIER_BYTES[tier] * holders,
+        count,
+        least: POOL_BUFFERS_MIN[tier],
+        given,
+        set,
+    };
+    let mapped_file = draft.mapped_file_bytes.as_ref().map_or(0, |given| given.value);
+    vec![
+        Term {
+            key: "memory.worker_connections",
+            unit_bytes: shards * sizes::SLOT_BYTES,
+            count: memory.worker_connections,
+            least: WORKER_CONNECTIONS_MIN,
+            given: draft.worker_connections.as_ref(),
+            set: |memory, count| memory.worker_connections = count,
+        },
+        Term {
+            key: "memory.open_file_cache",
+            unit_bytes: sizes::OPEN_FILE_BYTES,
+            count: memory.open_file_cache.entries,
+            least: OPEN_FILES_MIN,
+            given: draft.open_files.as_ref(),
+            set: |memory, count| memory.open_file_cache.entries = count,
+        },
+        cache(
+            "memory.response_cache",
+            memory.response_cache.size_bytes,
+            response_cache_least(&draft.response_cache),
+            draft.response_cache.size.as_ref(),
+            |memory, bytes| memory.response_cache.size_bytes = bytes,
+        ),
+        cache(
+            "memory.mmap.max_total",
+            memory.mmap.total_bytes_max,
+            usize::try_from(mapped_file).unwrap_or(usize::MAX),
+            draft.mapped_bytes.as_ref(),
+            |memory, bytes| memory.mmap.total_bytes_max = bytes,
+        ),
+        pool("memory.buffer_pools.small.count", pools.small, own_small, |memory, count| {
+            memory.buffer_pools.small = count;
+        }),
+        pool("memory.buffer_pools.medium.count", pools.medium, own_medium, |memory, count| {
+            memory.buffer_pools.medium = count;
+        }),
+        pool("memory.buffer_pools.large.count", pools.large, own_large, |memory, count| {
+            memory.buffer_pools.large = count;
+        }),
+        pool("memory.buffer_pools.small.global", pools.global_small, global_small, |memory, count| {
+            memory.buffer_pools.global_small = count;
+        }),
+        pool("memory.buffer_pools.medium.global", pools.global_medium, global_medium, |memory, count| {
+            memory.buffer_pools.global_medium = count;
+        }),
+        pool("memory.buffer_pools.large.global", pools.global_large, global_large, |memory, count| {
+            memory.buffer_pools.global_large = count;
+        }),
+    ]
+}
+
+/// What a server holds that serves nobody and whose caches and pools are as small as they get.
+fn empty_bytes(substrate: u64, shards: usize) -> u64 {
+    let tiers = POOL_BUFFERS_MIN.iter().zip(sizes::TIER_BYTES).map(|(count, bytes)| count * bytes);
+    let pools: usize = tiers.sum();
+    let shard = wide(pools + WORKER_CONNECTIONS_MIN * sizes::SLOT_BYTES);
+    let shared = wide(pools + 2 * CACHE_BYTES_MIN + OPEN_FILES_MIN * sizes::OPEN_FILE_BYTES);
+    substrate.saturating_add(shared).saturating_add(shard.saturating_mul(wide(shards)))
+}
+
+/// The budget as given, or a quarter of what the process may use, in whole megabytes; as much as an empty server needs
+/// if that is more.
+fn budget(
+    draft: &MemoryDraft,
+    shards_given: Option<&Marked<usize>>,
+    memory_bytes: u64,
+    shards: usize,
+    empty: u64,
+) -> Result<u64> {
+    const MEGABYTE: u64 = 1 << 20;
+    let least = empty.saturating_mul(100).div_ceil(FULL_PERCENT).div_ceil(MEGABYTE).saturating_mul(MEGABYTE);
+    let needs = |shards| format!("{} is the least for {shards} shards", show_size(least));
+    if let Some(given) = &draft.budget {
+        if wide(given.value) >= least {
+            return Ok(wide(given.value));
+        }
+        let what =
+            format!("memory.budget ({}) is too small: {}", show_size(wide(given.value)), needs(shards));
+        return Err(given.mark.error(ErrorKind::Config, what));
+    }
+    if least > memory_bytes {
+        let what = format!(
+            "this process may use {} of memory, but {}: set a smaller number of shards",
+            show_size(memory_bytes),
+            needs(shards)
+        );
+        return Err(match shards_given {
+            Some(given) => given.mark.error(ErrorKind::Limit, what),
+            None => Error::new(ErrorKind::Limit, what),
+        });
+    }
+    Ok((memory_bytes / BUDGET_PART / MEGABYTE * MEGABYTE).max(least))
+}
+
+/// The sum, term by term, and what would make it fit, where the largest given value stands.
+fn misfit(
+    terms: &[Term<'_>],
+    substrate: u64,
+    shards: usize,
+    budget_given: Option<&Marked<usize>>,
+    budget: u64,
+) -> Error {
+    let needed = sum(substrate, terms);
+    let parts: Vec<String> = terms
+        .iter()
+        .filter(|term| term.bytes() > 0)
+        .map(|term| match term.unit_bytes {
+            1 => format!("{} {}", term.key, show_size(term.bytes())),
+            unit => format!(
+                "{} {} x {} = {}",
+                term.key,
+                term.count,
+                show_size(wide(unit)),
+                show_size(term.bytes())
+            ),
+        })
+        .collect();
+    let has = match budget_given {
+        Some(_) => format!("memory.budget is {}", show_size(budget)),
+        None => format!(
+            "memory.budget, a quarter of what this process may use unless given, is {}",
+            show_size(budget)
+        ),
+    };
+    let largest = terms.iter().filter(|term| term.given.is_some()).max_by_key(|term| term.bytes());
+    let lower = largest.and_then(|term| {
+        let left = budget.checked_sub(needed.saturating_sub(term.bytes()))? / wide(term.unit_bytes).max(1);
+        let left = if term.unit_bytes == 1 { show_size(left) } else { left.to_string() };
+        Some(format!("lower {} to {left} or less, or ", term.key))
+    });
+    let what = format!(
+        "needs {} bytes, but {has}: {shards} shards and what they share {}, {}; {}raise memory.budget to {} or more",
+        needed,
+        show_size(substrate),
+        parts.join(", "),
+        lower.unwrap_or_default(),
+        show_size(needed.div_ceil(1 << 20).saturating_mul(1 << 20)),
+    );
+    match largest.and_then(|term| term.given).or(budget_given) {
+        Some(marked) => marked.mark.error(ErrorKind::Limit, what),
+        None => Error::new(ErrorKind::Limit, what),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Config, Host};
+
+    const HOST: Host =
+        Host { cores: 2, nofile_soft: 1 << 30, nofile_hard: 1 << 30, memory_bytes: 8 << 30, binary: false };
+
+    fn settings_on(text: &str, host: &Host) -> Result<Settings, String> {
+        let mut config = Config::new();
+        config.load_yaml(text).unwrap();
+        config.resolve(host).map_err(|error| error.to_string())
+    }
+
+    fn settings(memory: &str) -> Result<Settings, String> {
+        settings_on(&format!("memory: {{ {memory} }}"), &HOST)
+    }
+
+    /// What stands against the budget.
+    fn held(settings: &Settings) -> u64 {
+        let draft = MemoryDraft::default();
+        let terms = terms(settings, &draft);
+        sum(wide(sizes::substrate_bytes(settings)), &terms)
+    }
+
+    #[test]
+    fn without_a_budget_it_is_a_quarter_of_what_the_process_may_use() {
+        let budget = |memory_bytes| {
+            settings_on("", &Host { memory_bytes, ..HOST }).map(|settings| settings.memory.budget_bytes)
+        };
+        assert_eq!(budget(8 << 30), Ok(2 << 30));
+        assert_eq!(budget((8 << 30) + 12_345_678), Ok((2 << 30) + (2 << 20)));
+        // A quarter of 16 MB would be too little for two shards.
+        assert_eq!(budget(16 << 20), Ok(8 << 20));
+        assert_eq!(budget(8 << 20), Ok(8 << 20));
+        assert_eq!(
+            budget((8 << 20) - 1).unwrap_err(),
+            "this process may use 8388607 of memory, but 8MB is the least for 2 shards: set a smaller number of \
+             shards"
+        );
+    }
+
+    #[test]
+    fn defaults_leave_four_tenths_of_any_budget_to_connections() {
+        for shards in [1, 2, 4] {
+            for budget_mb in [32, 33, 48, 64, 100, 256, 512, 4096] {
+                let text = format!("shards: {shards}\nmemory: {{ profile: large, budget: {budget_mb}MB }}");
+                let settings = settings_on(&text, &HOST).unwrap_or_else(|error| panic!("{text}: {error}"));
+                let full = (budget_mb << 20) / 100 * FULL_PERCENT;
+                assert!(held(&settings) <= full, "{text}: {}", held(&settings));
+                // And no more is given up than that takes: twice of everything but what stands would not fit.
+                let stands = wide(sizes::substrate_bytes(&settings) + sizes::slots_bytes(&settings));
+                assert!(2 * (held(&settings) - stands) + stands >= full, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_small_profile_needs_no_scaling_at_512_mb() {
+        let whole = settings("budget: 512MB").unwrap().memory;
+        assert_eq!((whole.worker_connections, whole.buffer_pools.counts()), (1024, [256, 64, 16]));
+        assert_eq!((whole.response_cache.size_bytes, whole.mmap.total_bytes_max), (64 << 20, 64 << 20));
+        let tight = settings("budget: 32MB").unwrap().memory;
+        assert_eq!((tight.worker_connections, tight.open_file_cache.entries), (1024, 1000));
+        let cache = tight.response_cache;
+        assert_eq!(
+            (cache.static_bytes, cache.proxy_bytes),
+            (cache.size_bytes / 2, cache.size_bytes - cache.size_bytes / 4)
+        );
+        assert_eq!(cache.object_bytes_max, cache.size_bytes);
+    }
+
+    #[test]
+    fn connections_give_way_last() {
+        let text = "shards: 2\nmemory: { profile: large, budget: 9MB }";
+        let memory = settings_on(text, &HOST).unwrap().memory;
+        assert_eq!(memory.response_cache.size_bytes, CACHE_BYTES_MIN);
+        assert_eq!(memory.buffer_pools.counts(), POOL_BUFFERS_MIN);
+        assert!((WORKER_CONNECTIONS_MIN..32_768).contains(&memory.worker_connections));
+        // What was given takes its room from the rest of the budget, not from connections.
+        let memory = settings("budget: 32MB, response_cache: 25MB").unwrap().memory;
+        assert_eq!((memory.worker_connections, memory.mmap.total_bytes_max), (1024, CACHE_BYTES_MIN));
+    }
+
+    #[test]
+    fn a_budget_is_refused_below_what_an_empty_server_needs() {
+        let least = settings("budget: 8MB").unwrap();
+        assert!(held(&least) <= 8 << 20);
+        assert_eq!(
+            settings("budget: 8388607").unwrap_err(),
+            "<text>:1:19: memory.budget (8388607) is too small: 8MB is the least for 2 shards"
+        );
+        let mut config = Config::new();
+        config.set("memory.budget", "1MB").unwrap();
+        let told = config.resolve(&HOST).unwrap_err();
+        assert_eq!(told.to_string(), "memory.budget (1MB) is too small: 8MB is the least for 2 shards");
+        config.set("memory.budget", "64MB").unwrap();
+        assert_eq!(config.resolve(&HOST).unwrap().memory.budget_bytes, 64 << 20);
+    }
+
+    #[test]
+    fn given_values_that_cannot_fit_are_summed_up_where_the_largest_stands() {
+        let told = settings("budget: 32MB, response_cache: 64MB, open_file_cache: 10").unwrap_err();
+        assert_eq!(
+            told,
+            "<text>:1:41: needs 71287424 bytes, but memory.budget is 32MB: 2 shards and what they share 3235KB, \
+             memory.worker_connections 64 x 128 = 8KB, memory.open_file_cache 10 x 576 = 5760, \
+             memory.response_cache 64MB, memory.mmap.max_total 256KB, memory.buffer_pools.small.count 16 x 8KB = \
+             128KB, memory.buffer_pools.medium.count 4 x 32KB = 128KB, memory.buffer_pools.large.count 1 x 128KB = \
+             128KB, memory.buffer_pools.small.global 16 x 4KB = 64KB, memory.buffer_pools.medium.global 4 x 16KB = \
+             64KB, memory.buffer_pools.large.global 1 x 64KB = 64KB; lower memory.response_cache to 29375872 or less, \
+             or raise memory.budget to 68MB or more"
+        );
+        let with =
+            |bytes: u64| settings(&format!("budget: 32MB, open_file_cache: 10, response_cache: {bytes}"));
+        assert!(held(&with(29_375_872).unwrap()) == 32 << 20);
+        assert!(with(29_375_873).is_err());
+        let told =
+            settings_on("memory:\n  mmap: { max_total: 1GB }\n", &Host { memory_bytes: 1 << 30, ..HOST })
+                .unwrap_err();
+        assert!(
+            told.starts_with("<text>:2:22: needs ")
+                && told
+                    .contains("memory.budget, a quarter of what this process may use unless given, is 256MB"),
+            "{told}"
+        );
+        let told = settings("budget: 32MB, worker_connections: 1000000").unwrap_err();
+        assert!(told.contains("worker_connections 1000000 x 128 = 125000KB"), "{told}");
+    }
+
+    #[test]
+    fn what_was_made_to_fit_is_given_when_it_is_read_again() {
+        for budget in ["8MB", "32MB", "100MB", "4GB"] {
+            let first = settings(&format!("profile: medium, budget: {budget}")).unwrap();
+            assert_eq!(settings_on(&first.to_yaml(), &HOST).unwrap().to_yaml(), first.to_yaml());
+        }
+    }
+
+    #[test]
+    fn the_largest_numbers_do_not_overflow() {
+        let text = "shards: 1024\nmemory: { worker_connections: 1000000, open_file_cache: 1000000, response_cache: \
+                    1024GB, mmap: { max_total: 1024GB } }";
+        assert!(settings_on(text, &Host { memory_bytes: 0, ..HOST }).is_err());
+        assert!(settings_on(text, &Host { memory_bytes: u64::MAX, ..HOST }).is_ok());
+    }
+}
