@@ -9,8 +9,12 @@ use super::settings::Settings;
 /// A connection slot with its place in the slab. An idle connection takes nothing else in this process.
 pub const SLOT_BYTES: usize = 64;
 
-/// The state of a request that could not be answered at once, with a list of four pieces that wait for the socket.
-pub const EXCHANGE_BYTES: usize = 688;
+/// Slots of each shard beside those of `worker_connections`: for the admin listener, and for clients that are refused.
+pub const RESERVED_SLOTS: usize = 80;
+
+/// The state of a request that could not be answered at once, with a list of four pieces that wait for the socket and
+/// the state of a read that it waits for.
+pub const EXCHANGE_BYTES: usize = 1 << 10;
 
 /// A buffer of each tier.
 pub const TIER_BYTES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
@@ -42,7 +46,8 @@ pub fn substrate_bytes(settings: &Settings) -> usize {
     [shards, routes, clients].into_iter().fold(SERVER_BYTES, usize::saturating_add)
 }
 
-/// The slots of all shards when each has a connection.
+/// The slots of all shards, in use or not.
 pub fn slots_bytes(settings: &Settings) -> usize {
-    settings.shards.saturating_mul(settings.memory.worker_connections).saturating_mul(SLOT_BYTES)
+    let slots = settings.memory.worker_connections.saturating_add(RESERVED_SLOTS);
+    settings.shards.saturating_mul(slots).saturating_mul(SLOT_BYTES)
 }

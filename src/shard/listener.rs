@@ -38,6 +38,8 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// takes, so that a stop always finds room.
 const PASSED_MAX: usize = 64;
 
+const _: () = assert!(RESERVED_SLOTS == crate::config::sizes::RESERVED_SLOTS, "sums say otherwise");
+
 /// A connection that has not been taken in.
 #[derive(Debug)]
 pub struct Accepted {
