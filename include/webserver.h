@@ -492,6 +492,20 @@ int webserver_metrics_text(const struct webserver_server *server,
                            size_t capacity,
                            size_t *needed);
 
+// Writes the connections that hold most bytes into `buffer` as NUL-terminated JSON, the same that the admin
+// listener serves at /connections.json: at most `limit` of them, which is from 1 to 1000. `buffer`,
+// `capacity` and `needed` are as for webserver_metrics_text; each call asks anew, so leave room to spare:
+// 400 bytes a connection are enough unless a listener's address is long.
+//
+// Any thread but those of the server, so not a handler, until webserver_stop begins. Blocks until every shard
+// has answered, for a second at most; a shard that has not is left out and named. Errors:
+// WEBSERVER_E_INVALID (limit), WEBSERVER_E_LIMIT (capacity), WEBSERVER_E_STATE.
+int webserver_connections_json(const struct webserver_server *server,
+                               size_t limit,
+                               char *buffer,
+                               size_t capacity,
+                               size_t *needed);
+
 #ifdef __cplusplus
 }  // extern "C"
 #endif  // __cplusplus

@@ -1,4 +1,4 @@
-//! Figures of a running server, as a struct and as Prometheus text. Reads counters; adds nothing up.
+//! Figures of a running server: as a struct, as Prometheus text, and its largest connections as JSON. Adds nothing up.
 
 use std::{
     ffi::{c_char, c_int},
@@ -119,27 +119,67 @@ pub unsafe extern "C" fn webserver_metrics_text(
     let result = guard::call(|| {
         // SAFETY: the caller's server, which is not stopped during the call.
         let server = unsafe { argument::shared(server, NO_SERVER)? };
-        argument::output(needed, "needed is NULL")?;
-        if capacity > 0 {
-            argument::output(buffer, "buffer is NULL")?;
-        }
-        let text = server.server.metrics_text();
-        let total = text.len() + 1;
-        // SAFETY: not NULL, and the caller's to write.
-        unsafe { needed.write(total) };
-        if capacity < total {
-            return Err(Failure::Here(ErrorKind::Limit, "the buffer is too small"));
-        }
-        // SAFETY: `buffer` is not NULL and has `capacity` bytes, more than `text` has; a String of ours
-        // cannot overlap it.
-        unsafe { ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast::<u8>(), text.len()) };
-        // SAFETY: the byte at `text.len()` is within `capacity`.
-        let end = unsafe { buffer.add(text.len()) };
-        // SAFETY: as above.
-        unsafe { end.write(0) };
-        Ok(())
+        // SAFETY: the caller's buffer of `capacity` bytes and his size, for the call.
+        unsafe { give(buffer, capacity, needed, || Ok(server.server.metrics_text())) }
     });
     error::status(&result)
+}
+
+/// Writes the connections that hold most bytes into `buffer` as NUL-terminated JSON, the same that the admin
+/// listener serves at /connections.json: at most `limit` of them, which is from 1 to 1000. `buffer`,
+/// `capacity` and `needed` are as for webserver_metrics_text; each call asks anew, so leave room to spare:
+/// 400 bytes a connection are enough unless a listener's address is long.
+///
+/// Any thread but those of the server, so not a handler, until webserver_stop begins. Blocks until every shard
+/// has answered, for a second at most; a shard that has not is left out and named. Errors:
+/// WEBSERVER_E_INVALID (limit), WEBSERVER_E_LIMIT (capacity), WEBSERVER_E_STATE.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn webserver_connections_json(
+    server: *const webserver_server,
+    limit: usize,
+    buffer: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+) -> c_int {
+    let result = guard::call(|| {
+        // SAFETY: the caller's server, which is not stopped during the call.
+        let server = unsafe { argument::shared(server, NO_SERVER)? };
+        // SAFETY: the caller's buffer of `capacity` bytes and his size, for the call.
+        unsafe { give(buffer, capacity, needed, || Ok(server.server.largest_connections(limit)?)) }
+    });
+    error::status(&result)
+}
+
+/// Writes a text and a NUL into the caller's buffer, and how many bytes that takes into `needed`, also when the
+/// buffer has not so many. The text is not made before the arguments are found to be right.
+///
+/// # Safety
+/// `buffer` is NULL or points to `capacity` bytes, `needed` is NULL or points to a `usize`; the caller may write both.
+unsafe fn give(
+    buffer: *mut c_char,
+    capacity: usize,
+    needed: *mut usize,
+    text: impl FnOnce() -> Result<String, Failure>,
+) -> Result<(), Failure> {
+    argument::output(needed, "needed is NULL")?;
+    if capacity > 0 {
+        argument::output(buffer, "buffer is NULL")?;
+    }
+    let text = text()?;
+    let total = text.len() + 1;
+    // SAFETY: not NULL, and the caller's to write.
+    unsafe { needed.write(total) };
+    if capacity < total {
+        return Err(Failure::Here(ErrorKind::Limit, "the buffer is too small"));
+    }
+    // SAFETY: `buffer` is not NULL and has `capacity` bytes, more than `text` has; a String of ours
+    // cannot overlap it.
+    unsafe { ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast::<u8>(), text.len()) };
+    // SAFETY: the byte at `text.len()` is within `capacity`.
+    let end = unsafe { buffer.add(text.len()) };
+    // SAFETY: as above.
+    unsafe { end.write(0) };
+    Ok(())
 }
 
 impl webserver_stats {

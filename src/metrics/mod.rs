@@ -17,5 +17,5 @@ pub use counter::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use histogram::{BUCKETS, Histogram};
 pub use memory::{Holder, LEVELS, Relief, ServerMemory, ShardMemory};
 pub use process::resident_bytes;
-pub use registry::{LogMetrics, Registry, Totals};
+pub use registry::{Labelled, LogMetrics, Registry, Status, Totals};
 pub use shard::{BUFFER_SIZES, ShardMetrics, Shed, StatusCounters, Timeout};

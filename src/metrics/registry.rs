@@ -1,8 +1,13 @@
-//! All shards' figures together: as text for a scrape, as sums for the statistics of the C interface.
+//! All shards' figures together: as text for a scrape, as sums for the statistics of the C interface, as a tree for the
+//! status page.
+
+mod status;
+
+pub use status::{Labelled, Status};
 
 use std::{
     sync::Arc,
-    time::{SystemTime, UNIX_EPOCH},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use super::{
@@ -20,6 +25,7 @@ pub struct Registry {
     /// The budget.
     pub memory: Arc<ServerMemory>,
     started: SystemTime,
+    started_at: Instant,
     refusal_labels: &'static [&'static str],
 }
 
@@ -88,6 +94,7 @@ impl Registry {
             log: Arc::default(),
             memory: Arc::default(),
             started: SystemTime::now(),
+            started_at: Instant::now(),
             refusal_labels,
         }
     }
@@ -137,8 +144,11 @@ impl Registry {
     }
 
     fn render_process(&self, text: &mut Exposition<'_>) {
-        let started = self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        text.gauge("webserver_start_time_seconds", "When the server was started, in Unix time.", started);
+        text.gauge(
+            "webserver_start_time_seconds",
+            "When the server was started, in Unix time.",
+            self.started_unix_seconds(),
+        );
         text.gauge("webserver_shards", "Number of shards.", self.shards.len());
         if let Some(bytes) = resident_bytes() {
             text.gauge("webserver_memory_total_bytes", "Resident set size of the process.", bytes);
@@ -189,6 +199,10 @@ impl Registry {
                 .iter()
                 .map(|relief| (relief.label(), self.sum(|shard| &shard.memory.relief[*relief as usize]))),
         );
+    }
+
+    fn started_unix_seconds(&self) -> u64 {
+        self.started.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
     }
 
     /// Bytes of the budget that are held for something, by all shards and by none.

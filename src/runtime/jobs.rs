@@ -196,6 +196,13 @@ impl Offload {
         }
     }
 
+    /// A place for a value that another thread will leave, and the future of it.
+    pub fn promise<T: Send + 'static>(self: &Rc<Self>) -> (Promise<T>, Wait<T>) {
+        let slot = Arc::new(Mutex::new(None));
+        let promise = Promise { slot: Some(Arc::clone(&slot)), event: Arc::clone(&self.finished) };
+        (promise, Wait { offload: Rc::clone(self), job: Job { slot } })
+    }
+
     /// Jobs taken so far.
     pub fn submitted(&self) -> u64 {
         self.submitted.get()
@@ -220,7 +227,31 @@ impl Offload {
     }
 }
 
-/// The future of [`Offload::run`]. Whoever need not be told may ask with [`Wait::take`] instead.
+/// Where another thread leaves a value for a task of a shard. Dropped without one, it tells the task that there is none.
+#[derive(Debug)]
+pub struct Promise<T> {
+    slot: Option<Arc<Mutex<Option<T>>>>,
+    event: Arc<EventFd>,
+}
+
+impl<T> Promise<T> {
+    /// Leaves the value and wakes the shard.
+    pub fn keep(self, value: T) {
+        if let Some(slot) = &self.slot {
+            *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(value);
+        }
+    }
+}
+
+impl<T> Drop for Promise<T> {
+    fn drop(&mut self) {
+        // First the place, for that is how the future sees that nothing more will come.
+        self.slot = None;
+        self.event.raise();
+    }
+}
+
+/// The future of [`Offload::run`] and of [`Offload::promise`]. Whoever need not be told may ask with [`Wait::take`] instead.
 #[derive(Debug)]
 pub struct Wait<T> {
     offload: Rc<Offload>,
@@ -296,6 +327,21 @@ mod tests {
         jobs.submit(|| (), || {}).unwrap();
         jobs.close();
         jobs.take_threads().into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    #[test]
+    fn a_promise_is_kept_by_another_thread_or_broken() {
+        let jobs = Arc::new(Jobs::start(1).unwrap());
+        let event = Arc::new(EventFd::new().unwrap());
+        let offload = Offload::new(jobs, event);
+        let (promise, kept) = offload.promise();
+        let (dropped, broken) = offload.promise::<u32>();
+        assert_eq!(kept.take(), None, "nothing yet");
+        std::thread::scope(|scope| {
+            scope.spawn(|| promise.keep(7));
+            scope.spawn(|| drop(dropped));
+        });
+        assert_eq!((kept.take(), broken.take()), (Some(Some(7)), Some(None)));
     }
 
     #[test]

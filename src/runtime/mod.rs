@@ -11,7 +11,7 @@ mod park;
 mod reader;
 
 pub use executor::Executor;
-pub use jobs::{Job, Jobs, Offload, QueueFull, Wait};
+pub use jobs::{Job, Jobs, Offload, Promise, QueueFull, Wait};
 pub use mailbox::Mailbox;
 pub use park::Parking;
 pub use reader::{Chunk, FileReader};

@@ -2,6 +2,7 @@
 
 mod bind;
 mod handover;
+mod largest;
 mod launch;
 mod reload;
 mod stats;

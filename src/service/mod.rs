@@ -19,7 +19,7 @@ mod response;
 mod router;
 mod welcome;
 
-pub use admin::{Admin, Health};
+pub use admin::{Admin, CONNECTIONS_MAX, Census, Health};
 pub use freshness::Freshness;
 pub use handler::{BodyWanted, Handler, Outcome};
 pub use listing::Listings;

@@ -17,7 +17,7 @@ use std::{
 use slab::Slab;
 
 use super::{
-    Message, Setup, Worker,
+    Message, Setup, Worker, census,
     connection::Step,
     deadline::{DRAIN_GRACE, Deadlines},
     inbox::Notice,
@@ -359,6 +359,9 @@ impl Driver {
                     Ok((listening.listener, socket::duplicate(listening.socket.as_fd())?))
                 };
                 let _ = answer.send(self.listeners.iter().flatten().map(duplicate).collect());
+            }
+            Message::Largest(limit, answer) => {
+                answer.give(census::largest(&self.slots, self.shard, limit));
             }
             Message::Drain => self.drain(),
             Message::HandOver => {

@@ -159,7 +159,6 @@ impl Held {
 impl Exchange {
     /// Bytes of memory that are held until the exchange is reset or dropped, and those of the exchange itself. Costs a
     /// pass over what was not sent.
-    #[allow(dead_code, reason = "asked by whoever lists connections, or closes the largest")]
     pub fn held_bytes(&self) -> usize {
         self.held().bytes()
     }

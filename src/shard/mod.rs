@@ -4,6 +4,7 @@
 //! `Driver` turns readiness into turns of connections, `Worker` is what a connection's turn works with.
 
 mod body;
+mod census;
 mod cold;
 mod connection;
 mod deadline;
@@ -16,6 +17,7 @@ mod responder;
 mod sender;
 mod slot;
 
+pub use census::{Answer, CENSUS_DEADLINE, Holding, listener_names, render_holdings};
 pub use listener::{Accepted, Listening};
 
 use std::{
@@ -41,6 +43,7 @@ use crate::{
     sys::{event::EventFd, socket::Peer},
 };
 
+use census::Census;
 use cold::Permits;
 use deadline::Deadlines;
 use driver::Driver;
@@ -72,6 +75,8 @@ pub enum Message {
     Reload(Arc<Site>, Vec<String>, mpsc::Sender<()>),
     /// Give duplicates of the listening sockets, with the numbers of their listeners.
     Listeners(mpsc::Sender<io::Result<Vec<(usize, OwnedFd)>>>),
+    /// Say which connections hold most, so many at most.
+    Largest(usize, Answer),
     /// Accept no more, close idle connections, end when the rest is answered.
     Drain,
     /// The same, but another process accepts what waits, for the admin listener too.
@@ -179,7 +184,12 @@ impl Worker {
             listings: Listings::default(),
             spare: RefCell::default(),
         });
-        let admin = Admin::new(Arc::clone(&setup.registry), Arc::clone(&setup.health));
+        let census = Census {
+            mailboxes: Arc::clone(&setup.mailboxes),
+            offload: Rc::clone(&context.offload),
+            listeners: census::listener_names(settings),
+        };
+        let admin = Admin::new(Arc::clone(&setup.registry), Arc::clone(&setup.health), Rc::new(census));
         Worker {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),

@@ -107,6 +107,21 @@ pub struct Flags {
     pub last_request: bool,
 }
 
+impl Stage {
+    /// In one word.
+    pub fn word(self) -> &'static str {
+        match self {
+            Stage::Fresh => "fresh",
+            Stage::Idle => "idle",
+            Stage::Head => "head",
+            Stage::Body => "body",
+            Stage::Waiting => "waiting",
+            Stage::Sending => "sending",
+            Stage::Lingering => "lingering",
+        }
+    }
+}
+
 impl Slot {
     /// The drain has waited long enough for another request: one that has come is the last, and without one the
     /// connection ends. Its next turn finds that out, for a close with bytes unread would reset the connection and
@@ -118,6 +133,9 @@ impl Slot {
     }
 }
 
+/// Bytes that a connection takes in the slab.
+pub const SLOT_BYTES: usize = size_of::<SlabEntry>();
+
 /// The slab's entry around a slot, as crate `slab` lays it out.
 #[allow(dead_code, reason = "only its size is of interest")]
 enum SlabEntry {
@@ -125,7 +143,7 @@ enum SlabEntry {
     Occupied(Slot),
 }
 
-const _: () = assert!(size_of::<SlabEntry>() <= 128, "a connection slot has outgrown its 128 bytes");
+const _: () = assert!(SLOT_BYTES <= 128, "a connection slot has outgrown its 128 bytes");
 
 #[cfg(test)]
 mod tests {

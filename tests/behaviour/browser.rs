@@ -43,7 +43,8 @@ addEventListener("load", async () => {
 });
 "#;
 
-struct Browser(Child);
+/// A browser that runs; killed when dropped.
+pub struct Browser(pub Child);
 
 impl Drop for Browser {
     fn drop(&mut self) {
@@ -52,16 +53,23 @@ impl Drop for Browser {
     }
 }
 
-fn start_browser(profile: &std::path::Path, url: &str) -> Option<Browser> {
+/// Starts a browser without a screen, which `arguments` tell what to do with the page; `None` where there is none.
+pub fn start_browser(
+    profile: &std::path::Path,
+    url: &str,
+    arguments: &[&str],
+    output: fn() -> Stdio,
+) -> Option<Browser> {
     for name in ["chromium", "chromium-browser", "google-chrome"] {
         let child = Command::new(name)
             .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"])
             .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-            .args(["--disable-dev-shm-usage", "--no-proxy-server", "--remote-debugging-port=0"])
+            .args(["--disable-dev-shm-usage", "--no-proxy-server"])
+            .args(arguments)
             .arg(format!("--user-data-dir={}", profile.display()))
             .arg(url)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stdout(output())
+            .stderr(output())
             .spawn();
         if let Ok(child) = child {
             return Some(Browser(child));
@@ -120,7 +128,12 @@ fn a_browser_loads_a_page_with_200_assets() {
         site.display()
     );
     let server = TestServer::from_yaml(&text, folder);
-    let Some(_browser) = start_browser(&profile, &format!("http://{}/", server.address)) else {
+    let Some(_browser) = start_browser(
+        &profile,
+        &format!("http://{}/", server.address),
+        &["--remote-debugging-port=0"],
+        Stdio::null,
+    ) else {
         skip("no page is loaded by a browser: there is no chromium");
         return;
     };

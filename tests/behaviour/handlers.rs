@@ -20,7 +20,7 @@ use webserver::{
 use crate::harness::{TestServer, wait_until, write};
 
 /// A handler that is a function.
-struct Told<F>(F);
+pub struct Told<F>(pub F);
 
 impl<F: Fn(&Call<'_>) -> Outcome + 'static> Handler for Told<F> {
     fn handle(self: Rc<Self>, call: &Call<'_>, _: &Rc<Context>) -> Outcome {
@@ -45,7 +45,7 @@ fn add_told(
     handlers.add(None, path, move || Rc::new(Told(tell))).unwrap();
 }
 
-fn says(text: &str) -> Outcome {
+pub fn says(text: &str) -> Outcome {
     let mut response = Response::new(Status::OK);
     response.body = Body::Shared(text.to_owned().into());
     Outcome::Ready(response)

@@ -4,6 +4,7 @@
 //! sleeps for a fixed time: an event is awaited, with a deadline that only a defect reaches.
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
 
+mod admin;
 mod bodies;
 mod browser;
 mod clients;
@@ -31,4 +32,5 @@ mod routes;
 mod site;
 mod smoke;
 mod sockets;
+mod status_page;
 mod system;

@@ -95,11 +95,27 @@ static void check_server(webserver_config *config) {
     CHECK_CODE(webserver_stop(NULL, 0), WEBSERVER_E_INVALID);
     CHECK_CODE(webserver_stats_get(NULL, &stats, sizeof stats), WEBSERVER_E_INVALID);
     CHECK_CODE(webserver_metrics_text(NULL, buffer, sizeof buffer, &needed), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_connections_json(NULL, 1, buffer, sizeof buffer, &needed), WEBSERVER_E_INVALID);
 
     /* Outputs are written only on success. */
     CHECK(server == (webserver_server *)config);
     CHECK(port == 7);
     CHECK(needed == 7);
+}
+
+static void check_connections(const webserver_server *server) {
+    char buffer[512] = "";
+    size_t needed = 7;
+    CHECK_CODE(webserver_connections_json(server, 1, buffer, sizeof buffer, NULL), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_connections_json(server, 1, NULL, sizeof buffer, &needed), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_connections_json(server, 0, buffer, sizeof buffer, &needed), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_connections_json(server, 1001, buffer, sizeof buffer, &needed), WEBSERVER_E_INVALID);
+    CHECK(needed == 7);
+    CHECK_CODE(webserver_connections_json(server, 1000, buffer, 8, &needed), WEBSERVER_E_LIMIT);
+    CHECK(needed > 8 && buffer[0] == 0);
+    CHECK_CODE(webserver_connections_json(server, 1000, buffer, needed, &needed), WEBSERVER_OK);
+    CHECK(strcmp(buffer, "{\"limit\":1000,\"silent_shards\":[],\"connections\":[]}") == 0);
+    CHECK(strlen(buffer) + 1 == needed);
 }
 
 static void check_running(webserver_config *config) {
@@ -131,6 +147,7 @@ static void check_running(webserver_config *config) {
     CHECK(needed == 7);
     CHECK_CODE(webserver_metrics_text(server, NULL, 0, &needed), WEBSERVER_E_LIMIT);
     CHECK(needed > 7);
+    check_connections(server);
     CHECK_CODE(webserver_stop(server, 0), WEBSERVER_OK);
 }
 

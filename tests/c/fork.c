@@ -48,6 +48,7 @@ static void check_child(webserver_config *config, webserver_server *server) {
     CHECK_CODE(webserver_drain(server), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_stats_get(server, &stats, sizeof stats), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_metrics_text(server, NULL, 0, &needed), WEBSERVER_E_FORKED);
+    CHECK_CODE(webserver_connections_json(server, 1, NULL, 0, &needed), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_stop(server, 0), WEBSERVER_E_FORKED);
     CHECK(webserver_version()[0] != 0);
     CHECK(webserver_strerror(WEBSERVER_E_FORKED)[0] != 0);

@@ -286,6 +286,7 @@ static int calls(void *user, webserver_request *request) {
     CHECK_CODE(webserver_port(shared_server, NULL, &port), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_stats_get(shared_server, &stats, sizeof stats), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_metrics_text(shared_server, NULL, 0, &needed), WEBSERVER_E_STATE);
+    CHECK_CODE(webserver_connections_json(shared_server, 1, NULL, 0, &needed), WEBSERVER_E_STATE);
     webserver_config_free(shared_config);
     CHECK(webserver_version() != NULL && webserver_abi_version() > 0 && webserver_strerror(0) != NULL);
     return done(user, request);
