@@ -7,6 +7,7 @@ use webserver::{
     config::{
         AccessFormat, Action, Address, Coding, Config, Host, Level, LogPath, Profile, ResponseCache, Settings,
     },
+    server::plan::{Load, Plan},
 };
 
 const HOST: Host =
@@ -264,6 +265,37 @@ fn the_memory_profiles_column_is_read_up_to_the_session_cache() {
     assert_eq!(memory.response_cache.size_bytes, 512 << 20);
     let whole = format!("{column}  tls_session_cache: \"50MB\"\n");
     assert_eq!(load(&whole).unwrap_err(), "<text>:9:3: memory.tls_session_cache: not in this version");
+}
+
+#[test]
+fn each_example_is_a_column_of_the_profile_and_has_room_for_its_connections() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let host = Host { cores: 8, nofile_soft: 1 << 20, memory_bytes: 2 << 30, ..HOST };
+    for (profile, connections) in
+        [(Profile::Small, 1_000), (Profile::Medium, 10_000), (Profile::Large, 100_000)]
+    {
+        let name = profile.name();
+        let mut config = Config::new();
+        config.load_file(&folder.join(format!("{name}.yaml"))).unwrap_or_else(|error| panic!("{error}"));
+        let settings = config.resolve(&host).unwrap_or_else(|error| panic!("{error}"));
+        let column = load(&format!("memory: {{ profile: {name}, budget: 1024GB }}"));
+        let column = column.unwrap().resolve(&host).unwrap().memory;
+        let memory = &settings.memory;
+        assert_eq!(memory.profile, profile);
+        assert_eq!(memory.worker_connections, column.worker_connections, "{name}");
+        assert_eq!(memory.buffer_pools, column.buffer_pools, "{name}");
+        assert_eq!(memory.open_file_cache, column.open_file_cache, "{name}");
+        assert_eq!(memory.response_cache, column.response_cache, "{name}");
+
+        let load = Load { connections, tls_percent: 0, h2_percent: 0 };
+        let plan = Plan::new(&settings, load);
+        let active = plan.fits.iter().find(|fit| fit.kind == "active").unwrap();
+        assert!(active.count >= connections, "{name}: {active:?}");
+        // No pressure on an ordinary day.
+        assert!(plan.typical_bytes() < plan.budget_bytes / 100 * 70, "{name}");
+    }
+    let files = fs::read_dir(&folder).unwrap().count();
+    assert_eq!(files, 3, "every example is read here");
 }
 
 #[test]

@@ -2,12 +2,13 @@
 //!
 //! Knows nothing of a server that runs.
 
-use std::path::PathBuf;
+use std::{fmt, path::PathBuf, str::FromStr};
 
 use lexopt::{Arg, Parser, ValueExt};
 use webserver::{
     Error, Server,
     config::{Config, OpenSocket, Settings},
+    server::plan,
 };
 
 use super::Failure;
@@ -17,6 +18,7 @@ use super::Failure;
 pub(super) enum Command {
     Serve(Overlay),
     Check(PathBuf),
+    Plan(PlanOptions),
     Help,
     Version,
 }
@@ -31,10 +33,39 @@ pub(super) struct Overlay {
     pub(super) shards: Option<String>,
 }
 
+/// What a plan is made of and for, and how it is printed.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct PlanOptions {
+    pub(super) config: PathBuf,
+    pub(super) connections: Option<usize>,
+    pub(super) tls_percent: u8,
+    pub(super) h2_percent: u8,
+    pub(super) json: bool,
+}
+
+/// Options of plan, and the one that was given last.
+#[derive(Default)]
+struct PlanGiven {
+    connections: Option<usize>,
+    tls_percent: Option<u8>,
+    h2_percent: Option<u8>,
+    json: Option<()>,
+    option: Option<&'static str>,
+}
+
+/// The word that stands first, if it is a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Serve,
+    Check,
+    Plan,
+}
+
 /// Reads the arguments.
 pub(super) fn parse(mut arguments: Parser) -> Result<Command, Failure> {
     let mut overlay = Overlay::default();
-    let mut checking = false;
+    let mut plan = PlanGiven::default();
+    let mut word = Word::Serve;
     let mut first = true;
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -46,26 +77,57 @@ pub(super) fn parse(mut arguments: Parser) -> Result<Command, Failure> {
             Arg::Short('l') | Arg::Long("listen") => overlay.listen.push(arguments.value()?.string()?),
             Arg::Long("admin") => once(&mut overlay.admin, arguments.value()?.string()?, "--admin")?,
             Arg::Long("shards") => once(&mut overlay.shards, arguments.value()?.string()?, "--shards")?,
+            Arg::Long("connections") => {
+                let most = plan::CONNECTIONS_MAX;
+                once(&mut plan.connections, number(&mut arguments, "--connections", most)?, "--connections")?;
+                plan.option = Some("--connections");
+            }
+            Arg::Long("tls") => {
+                once(&mut plan.tls_percent, number(&mut arguments, "--tls", 100)?, "--tls")?;
+                plan.option = Some("--tls");
+            }
+            Arg::Long("h2") => {
+                once(&mut plan.h2_percent, number(&mut arguments, "--h2", 100)?, "--h2")?;
+                plan.option = Some("--h2");
+            }
+            Arg::Long("json") => {
+                once(&mut plan.json, (), "--json")?;
+                plan.option = Some("--json");
+            }
             Arg::Long("tls-cert") => return Err(later("--tls-cert")),
             Arg::Long("tls-key") => return Err(later("--tls-key")),
-            Arg::Value(word) if first && word == "check" => checking = true,
-            Arg::Value(word) if first && word == "plan" => return Err(later("plan")),
+            Arg::Value(value) if first && value == "check" => word = Word::Check,
+            Arg::Value(value) if first && value == "plan" => word = Word::Plan,
             Arg::Value(root) => once(&mut overlay.root, PathBuf::from(root), "ROOT")?,
             Arg::Short(_) | Arg::Long(_) => return Err(argument.unexpected().into()),
         }
         first = false;
     }
-    if !checking {
+    if let Some(option) = plan.option.filter(|_| word != Word::Plan) {
+        return Err(Failure::usage(format_args!("{option} is an option of plan (see webserver --help)")));
+    }
+    if word == Word::Serve {
         return Ok(Command::Serve(overlay));
     }
-    match overlay {
+    let file = match overlay {
         Overlay { config: Some(file), root: None, listen, admin: None, shards: None }
             if listen.is_empty() =>
         {
-            Ok(Command::Check(file))
+            file
         }
-        _ => Err(Failure::usage("check takes -c FILE and nothing else")),
+        _ if word == Word::Check => return Err(Failure::usage("check takes -c FILE and nothing else")),
+        _ => return Err(Failure::usage("plan takes -c FILE, --connections, --tls, --h2 and --json")),
+    };
+    if word == Word::Check {
+        return Ok(Command::Check(file));
     }
+    Ok(Command::Plan(PlanOptions {
+        config: file,
+        connections: plan.connections,
+        tls_percent: plan.tls_percent.unwrap_or(0),
+        h2_percent: plan.h2_percent.unwrap_or(0),
+        json: plan.json.is_some(),
+    }))
 }
 
 impl Overlay {
@@ -106,6 +168,18 @@ fn once<T>(place: &mut Option<T>, value: T, name: &str) -> Result<(), Failure> {
         None => Ok(()),
         Some(_) => Err(Failure::usage(format_args!("{name} is given twice (see webserver --help)"))),
     }
+}
+
+/// The whole number that an option is given, up to `most`.
+fn number<T>(arguments: &mut Parser, option: &str, most: T) -> Result<T, Failure>
+where
+    T: Copy + FromStr + PartialOrd + fmt::Display,
+{
+    let text = arguments.value()?.string()?;
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|value| digits && *value <= most).ok_or_else(|| {
+        Failure::usage(format_args!("{option} must be a whole number from 0 to {most}, not {text:?}"))
+    })
 }
 
 fn later(what: &str) -> Failure {
@@ -149,6 +223,37 @@ mod tests {
     }
 
     #[test]
+    fn plan_takes_a_file_and_what_it_is_for() {
+        let plain = PlanOptions { config: "a".into(), ..PlanOptions::default() };
+        assert_eq!(command(&["plan", "-c", "a"]), Ok(Command::Plan(plain)));
+        let whole = PlanOptions {
+            config: "a".into(),
+            connections: Some(plan::CONNECTIONS_MAX),
+            tls_percent: 100,
+            h2_percent: 0,
+            json: true,
+        };
+        let given = ["plan", "--connections", "1000000000", "--tls=100", "--h2", "0", "--json", "-c", "a"];
+        assert_eq!(command(&given), Ok(Command::Plan(whole)));
+        for (wrong, told) in [
+            (&["plan"][..], "plan takes -c FILE, --connections, --tls, --h2 and --json"),
+            (&["plan", "a"], "plan takes -c FILE, --connections, --tls, --h2 and --json"),
+            (&["plan", "--tls", "101"], "--tls must be a whole number from 0 to 100, not \"101\""),
+            (&["plan", "--h2", "+5"], "--h2 must be a whole number from 0 to 100, not \"+5\""),
+            (&["plan", "--h2", ""], "--h2 must be a whole number from 0 to 100, not \"\""),
+            (
+                &["plan", "--connections", "1000000001"],
+                "--connections must be a whole number from 0 to 1000000000, not \"1000000001\"",
+            ),
+            (&["check", "-c", "a", "--json"], "--json is an option of plan (see webserver --help)"),
+            (&["--tls", "5"], "--tls is an option of plan (see webserver --help)"),
+            (&["plan", "--json", "--json"], "--json is given twice (see webserver --help)"),
+        ] {
+            assert_eq!(command(wrong), Err(told.to_owned()));
+        }
+    }
+
+    #[test]
     fn a_folder_named_check_can_be_served() {
         for arguments in [&["./check"][..], &["--shards", "1", "check"]] {
             assert!(matches!(command(arguments), Ok(Command::Serve(Overlay { root: Some(_), .. }))));
@@ -158,8 +263,7 @@ mod tests {
     #[test]
     fn what_is_not_built_yet_says_so() {
         for (arguments, told) in [
-            (&["plan", "-c", "a"][..], "plan: not in this version"),
-            (&["--tls-cert", "a"], "--tls-cert: not in this version"),
+            (&["--tls-cert", "a"][..], "--tls-cert: not in this version"),
             (&["--tls-key=a"], "--tls-key: not in this version"),
         ] {
             assert_eq!(command(arguments), Err(told.to_owned()));

@@ -6,6 +6,7 @@
 mod arguments;
 mod inherited;
 mod notify;
+mod plan;
 mod serve;
 mod succession;
 
@@ -17,7 +18,7 @@ use std::{
 };
 
 use lexopt::Parser;
-use webserver::{Error, ErrorKind};
+use webserver::{Error, ErrorKind, config::Settings};
 
 use arguments::{Command, Overlay};
 
@@ -27,6 +28,7 @@ const USAGE: u8 = 2;
 const HELP: &str = "\
 Usage: webserver [OPTIONS] [ROOT]
        webserver check -c FILE
+       webserver plan -c FILE [--connections N] [--tls PERCENT] [--h2 PERCENT] [--json]
 
 Serves the folder ROOT; without ROOT or --config, a built-in page on
 http://127.0.0.1:8080.
@@ -40,6 +42,13 @@ http://127.0.0.1:8080.
   -V, --version          the version
 
 check parses and validates FILE and prints the effective configuration.
+
+plan sums up what FILE comes to in bytes, term by term, and how many connections
+its budget has room for:
+      --connections N    open at once; as many as there are slots, unless given
+      --tls PERCENT      of them speak TLS
+      --h2 PERCENT       of them speak HTTP/2
+      --json             for machines
 
 SIGTERM and SIGINT drain and exit, a second one stops at once. SIGHUP reloads
 the configuration; one that is wrong is reported and the old one stays.
@@ -63,6 +72,7 @@ pub(crate) fn run(arguments: Parser) -> ExitCode {
     let done = arguments::parse(arguments).and_then(|command| match command {
         Command::Serve(overlay) => serve::serve(&overlay),
         Command::Check(file) => check(file),
+        Command::Plan(options) => plan::plan(&options),
         Command::Help => print(HELP),
         Command::Version => print(concat!("webserver ", env!("CARGO_PKG_VERSION"), "\n")),
     });
@@ -76,8 +86,13 @@ pub(crate) fn run(arguments: Parser) -> ExitCode {
 }
 
 fn check(file: PathBuf) -> Result<(), Failure> {
+    print(&settings(file)?.to_yaml())
+}
+
+/// What the file alone resolves to.
+fn settings(file: PathBuf) -> Result<Settings, Failure> {
     let overlay = Overlay { config: Some(file), ..Overlay::default() };
-    print(&overlay.settings(&[])?.1.to_yaml())
+    Ok(overlay.settings(&[])?.1)
 }
 
 impl Failure {

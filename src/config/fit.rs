@@ -377,18 +377,18 @@ mod tests {
         let told = settings("budget: 32MB, response_cache: 64MB, open_file_cache: 10").unwrap_err();
         assert_eq!(
             told,
-            "<text>:1:41: needs 71297664 bytes, but memory.budget is 32MB: 2 shards and what they share 3245KB, \
+            "<text>:1:41: needs 71299712 bytes, but memory.budget is 32MB: 2 shards and what they share 3247KB, \
              memory.worker_connections 64 x 128 = 8KB, memory.open_file_cache 10 x 576 = 5760, \
              memory.response_cache 64MB, memory.mmap.max_total 256KB, memory.buffer_pools.small.count 16 x 8KB = \
              128KB, memory.buffer_pools.medium.count 4 x 32KB = 128KB, memory.buffer_pools.large.count 1 x 128KB = \
              128KB, memory.buffer_pools.small.global 16 x 4KB = 64KB, memory.buffer_pools.medium.global 4 x 16KB = \
-             64KB, memory.buffer_pools.large.global 1 x 64KB = 64KB; lower memory.response_cache to 29365632 or less, \
+             64KB, memory.buffer_pools.large.global 1 x 64KB = 64KB; lower memory.response_cache to 29363584 or less, \
              or raise memory.budget to 68MB or more"
         );
         let with =
             |bytes: u64| settings(&format!("budget: 32MB, open_file_cache: 10, response_cache: {bytes}"));
-        assert!(held(&with(29_365_632).unwrap()) == 32 << 20);
-        assert!(with(29_365_633).is_err());
+        assert!(held(&with(29_363_584).unwrap()) == 32 << 20);
+        assert!(with(29_363_585).is_err());
         let told =
             settings_on("memory:\n  mmap: { max_total: 1GB }\n", &Host { memory_bytes: 1 << 30, ..HOST })
                 .unwrap_err();

@@ -31,6 +31,7 @@ use document::{Mark, Node, Source, TEXT_BYTES_MAX, Value};
 use draft::{Draft, LISTENERS_MAX};
 pub use inherit::{ADMIN, OpenSocket, Origin};
 pub use network::Network;
+pub use resolve::RESERVED_DESCRIPTORS;
 pub use settings::*;
 
 use crate::error::{Error, ErrorKind, Place, Result};

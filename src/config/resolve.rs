@@ -18,7 +18,7 @@ use memory::resolve_memory;
 pub(super) use memory::{resolve_mmap, resolve_response_cache, response_cache_least};
 
 /// Descriptors kept back for logs, executors, admin connections and files that are being opened.
-const RESERVED_DESCRIPTORS: u64 = 128;
+pub const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// Defaults are scaled down to fit, no further than this.
 pub(super) const WORKER_CONNECTIONS_MIN: usize = 64;

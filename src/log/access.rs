@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Bytes of a batch.
-const BATCH_BYTES: usize = 64 << 10;
+pub(crate) const BATCH_BYTES: usize = 64 << 10;
 
 const _: () = assert!(combined::LINE_BYTES_MAX <= BATCH_BYTES, "a batch takes any line");
 const _: () = assert!(json::LINE_BYTES_MAX <= BATCH_BYTES, "a batch takes any line");

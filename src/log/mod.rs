@@ -14,8 +14,10 @@ mod queue;
 mod text;
 mod writer;
 
+pub(crate) use access::BATCH_BYTES;
 pub use access::{AccessLog, Entry, RequestParts};
 pub(crate) use date::rfc3339;
 pub use diagnostic::{Callback, Sink, dispatch};
+pub(crate) use queue::BATCHES_MAX;
 pub use queue::DiagnosticQueue;
 pub use writer::{Lines, Plan, Prepared, Writer};

@@ -10,7 +10,7 @@ use super::output::Output;
 use crate::metrics::LogMetrics;
 
 /// Batches of one shard, the one being filled included.
-pub(super) const BATCHES_MAX: usize = 8;
+pub(crate) const BATCHES_MAX: usize = 8;
 /// Diagnostic lines on their way.
 pub(super) const DIAGNOSTICS_MAX: usize = 256;
 

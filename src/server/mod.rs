@@ -4,6 +4,7 @@ mod bind;
 mod handover;
 mod largest;
 mod launch;
+pub mod plan;
 mod reload;
 mod stats;
 

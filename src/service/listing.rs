@@ -24,10 +24,10 @@ use crate::{
 };
 
 /// Listings of one shard that are made or sent at once; one more is answered 503.
-const LISTINGS_MAX: usize = 16;
+pub(crate) const LISTINGS_MAX: usize = 16;
 
 /// Where a listing's text is cut, in bytes. 10,000 entries with names of 60 bytes take about 3 MB.
-const TEXT_BYTES_MAX: usize = 4 << 20;
+pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
 
 /// A text up to this size is not counted once it is made: a small file's content takes as much.
 const TEXT_BYTES_SMALL: usize = 64 << 10;

@@ -35,6 +35,9 @@ const CHUNK_BYTES: u64 = 512 << 10;
 /// Chunks read and not sent; the reader stops there until the socket takes one. Then it reads two at once.
 const AHEAD_MAX: usize = 2;
 
+/// What a reader holds at most: chunks that are ready, and two that are being read when one of those has been sent.
+pub const READER_BYTES: usize = (AHEAD_MAX + 1) * CHUNK_BYTES as usize;
+
 /// The least that is read into the page cache at once for one response, and what is read first.
 const WINDOW_BYTES_MIN: u64 = 256 << 10;
 /// The most; also what is sent of a file in the page cache before others get their turn.

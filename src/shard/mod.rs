@@ -18,6 +18,7 @@ mod sender;
 mod slot;
 
 pub use census::{Answer, CENSUS_DEADLINE, Holding, listener_names, render_holdings};
+pub(crate) use cold::READER_BYTES;
 pub use listener::{Accepted, Listening};
 
 use std::{
@@ -54,9 +55,9 @@ use outgoing::Outgoing;
 /// Bytes received at once; also the most that one turn reads before it answers.
 const SCRATCH_BYTES: usize = 64 << 10;
 /// Exchanges kept for reuse.
-const EXCHANGES_MAX: usize = 64;
+pub(crate) const EXCHANGES_MAX: usize = 64;
 /// Readers past the page cache at once: each holds up to 1.5 MB. Beyond them, fast clients go through it too.
-const COLD_READERS_MAX: usize = 16;
+pub(crate) const COLD_READERS_MAX: usize = 16;
 /// Bytes that the request bodies gathered by one shard may hold together; one body at its limit always fits.
 const BODIES_BYTES: usize = 64 << 20;
 /// What a connection that finds no slot is told.
@@ -323,7 +324,8 @@ fn buffers_in_use_max(settings: &crate::config::Settings) -> usize {
     settings.memory.worker_connections.saturating_mul(128 << 10)
 }
 
-fn bodies_bytes_max(settings: &crate::config::Settings) -> usize {
+/// Bytes that the request bodies gathered by one shard may hold together.
+pub(crate) fn bodies_bytes_max(settings: &crate::config::Settings) -> usize {
     usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX).max(BODIES_BYTES)
 }
 

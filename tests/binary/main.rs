@@ -3,6 +3,7 @@
 
 mod activation;
 mod handover;
+mod plan;
 mod process;
 
 use std::{
