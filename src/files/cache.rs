@@ -4,7 +4,7 @@
 //! here or on the blocking pool) and hands the result to [`FileCache::store`]. A file in use is never closed under its
 //! reader: the cache only lets go of its own reference.
 
-use std::{num::NonZeroUsize, rc::Rc};
+use std::{num::NonZeroUsize, rc::Rc, sync::Arc};
 
 use lru::LruCache;
 
@@ -15,11 +15,17 @@ use super::{
 use crate::{
     clock::saturating_millis,
     config::{OpenFileCache, ResponseCache},
+    memory::{Budget, Level},
+    metrics::Holder,
     sys::open::PATH_BYTES_MAX,
 };
 
 /// Uses before the bytes of a small file are kept: what is asked for once is not worth the memory.
 const CONTENT_USES_MIN: u32 = 2;
+
+/// What an entry takes beside its file and its key: the counts of the reference, its links in the list, its place in a
+/// table that is at least three eighths full.
+const ENTRY_BYTES: usize = 16 + size_of::<Entry>() + 32 + 48;
 
 /// Entries that one sweep drops at most, of files and of notes each: closing them costs a shard's turn up to about
 /// 50 microseconds.
@@ -95,6 +101,7 @@ pub struct FileCache {
     content_walk_from_millis: u64,
     hits: u64,
     misses: u64,
+    budget: Arc<Budget>,
 }
 
 #[derive(Debug)]
@@ -113,10 +120,15 @@ const _: () = assert!(size_of::<Entry>() <= 32);
 impl FileCache {
     /// An empty cache. `entries` and `contents` are this shard's shares; `config.entries` is not looked at.
     /// With 0 entries nothing is kept and each path is [`Found::Missing`].
-    pub fn new(config: &OpenFileCache, entries: usize, contents: ContentBounds) -> Self {
+    pub fn new(
+        config: &OpenFileCache,
+        entries: usize,
+        contents: ContentBounds,
+        budget: &Arc<Budget>,
+    ) -> Self {
         let mut cache = FileCache {
             files: LruCache::sparse(NonZeroUsize::MIN),
-            notes: Notes::new(config, 0),
+            notes: Notes::new(config, 0, budget),
             key: Vec::with_capacity(ROOT_BYTES + PATH_BYTES_MAX),
             entries_max: 0,
             min_uses: 1,
@@ -127,6 +139,7 @@ impl FileCache {
             content_walk_from_millis: 0,
             hits: 0,
             misses: 0,
+            budget: Arc::clone(budget),
         };
         cache.resize(config, entries, contents, 0);
         cache
@@ -168,7 +181,7 @@ impl FileCache {
         now_millis: u64,
     ) -> Result<Rc<OpenFile>, FileError> {
         let error = match opened {
-            Opened::File(file) => return Ok(self.store_file(root, path, file, now_millis)),
+            Opened::File(file) => return self.store_file(root, path, file, now_millis),
             Opened::Directory => FileError::IsDirectory,
             Opened::Failed(error) => error,
             Opened::WouldBlock => return Err(FileError::Io(libc::EAGAIN)),
@@ -223,8 +236,23 @@ impl FileCache {
         }
         self.notes.resize(config, entries.div_ceil(4));
         if self.content_bytes > self.contents.high_bytes {
-            self.drop_contents(usize::MAX);
+            self.drop_contents(usize::MAX, self.contents.low_bytes);
         }
+    }
+
+    /// Gives up files and contents until `percent` of each are left, least recently used first: memory is short.
+    pub fn shrink_to(&mut self, percent: usize) {
+        let (entries, content_bytes) = (part(self.files.len(), percent), part(self.content_bytes, percent));
+        while self.files.len() > entries {
+            self.drop_oldest();
+        }
+        self.drop_contents(usize::MAX, content_bytes);
+        self.notes.shrink_to(percent);
+    }
+
+    /// Gives up all contents; files stay open.
+    pub fn clear_contents(&mut self) {
+        self.drop_contents(usize::MAX, 0);
     }
 
     /// Lets go of everything but the counters.
@@ -277,9 +305,15 @@ impl FileCache {
         self.notes.failure(&self.key, now_millis).map_or(Found::Missing, Found::Failed)
     }
 
-    fn store_file(&mut self, root: u16, path: &[u8], mut file: OpenFile, now_millis: u64) -> Rc<OpenFile> {
+    fn store_file(
+        &mut self,
+        root: u16,
+        path: &[u8],
+        mut file: OpenFile,
+        now_millis: u64,
+    ) -> Result<Rc<OpenFile>, FileError> {
         if self.entries_max == 0 || !write_key(&mut self.key, root, path) {
-            return Rc::new(file);
+            return self.hold(file, 0);
         }
         if let Some(entry) = self.files.get_mut(&self.key[..]) {
             entry.used_millis = now_millis;
@@ -287,8 +321,11 @@ impl FileCache {
             entry.content_tried |= entry.uses >= CONTENT_USES_MIN;
             let nothing_new = file.content().is_none() || file.content() == entry.file.content();
             if entry.file.stat().same_version(file.stat()) && nothing_new {
-                return Rc::clone(&entry.file);
+                return Ok(Rc::clone(&entry.file));
             }
+        }
+        if self.budget.level() >= Level::High && !self.files.contains(&self.key[..]) {
+            return self.hold(file, 0);
         }
         // From here on the new file takes the place of an old one, or a new place.
         let (key, uses, content_tried) = match self.files.pop_entry(&self.key[..]) {
@@ -300,7 +337,7 @@ impl FileCache {
                 // The note has a failure that is over, or counts the uses before this one.
                 let uses = if self.min_uses > 1 { self.notes.count_use(&self.key, now_millis) } else { 1 };
                 if uses < self.min_uses {
-                    return Rc::new(file);
+                    return self.hold(file, 0);
                 }
                 self.notes.forget(&self.key);
                 (self.key.as_slice().into(), uses, file.content().is_some() && uses >= CONTENT_USES_MIN)
@@ -310,7 +347,7 @@ impl FileCache {
         if self.files.len() >= self.entries_max {
             self.drop_oldest();
         }
-        let file = Rc::new(file);
+        let file = self.hold(file, ENTRY_BYTES + key.len())?;
         let entry = Entry {
             file: Rc::clone(&file),
             used_millis: now_millis,
@@ -319,13 +356,25 @@ impl FileCache {
             content_tried,
         };
         self.files.put(key, entry);
-        file
+        Ok(file)
+    }
+
+    /// A file that is in use from now on counts for what it takes, `more` bytes around it included.
+    fn hold(&self, mut file: OpenFile, more: usize) -> Result<Rc<OpenFile>, FileError> {
+        let held = self.budget.charge(Holder::OpenFiles, file.held_bytes() + more);
+        file.hold(held.ok_or(FileError::Exhausted)?);
+        Ok(Rc::new(file))
     }
 
     /// Counts the content of a file that is about to be kept, or drops it when it is not hot or there is no room.
     fn admit_content(&mut self, file: &mut OpenFile, uses: u32, now_millis: u64) {
         let Some(length) = file.content().map(|content| content.len()) else { return };
-        if uses >= CONTENT_USES_MIN && self.make_room(length, now_millis) {
+        if uses >= CONTENT_USES_MIN
+            && self.budget.level() < Level::High
+            && self.make_room(length, now_millis)
+            && let Some(held) = self.budget.charge(Holder::ResponseCache, length)
+        {
+            file.hold_content(held);
             self.content_bytes += length;
         } else {
             file.drop_content();
@@ -336,7 +385,7 @@ impl FileCache {
     fn make_room(&mut self, length: usize, now_millis: u64) -> bool {
         let fits = |cache: &Self| cache.content_bytes.saturating_add(length) <= cache.contents.high_bytes;
         if !fits(self) && length <= self.contents.high_bytes && now_millis >= self.content_walk_from_millis {
-            self.drop_contents(CONTENT_WALK_ENTRIES_MAX);
+            self.drop_contents(CONTENT_WALK_ENTRIES_MAX, self.contents.low_bytes);
             if self.content_bytes > self.contents.low_bytes {
                 self.content_walk_from_millis = now_millis.saturating_add(CONTENT_WALK_PAUSE_MILLIS);
             }
@@ -344,11 +393,11 @@ impl FileCache {
         fits(self)
     }
 
-    /// Drops contents down to the low mark, from the least recently used of at most `entries` entries on; descriptors
+    /// Drops contents down to `bytes`, from the least recently used of at most `entries` entries on; descriptors
     /// stay. A content in use is passed over: letting go of it would free nothing, and its file is hot.
-    fn drop_contents(&mut self, entries: usize) {
+    fn drop_contents(&mut self, entries: usize, bytes: usize) {
         for (_, entry) in self.files.iter_mut().rev().take(entries) {
-            if self.content_bytes <= self.contents.low_bytes {
+            if self.content_bytes <= bytes {
                 return;
             }
             if let Some(file) = Rc::get_mut(&mut entry.file) {
@@ -368,6 +417,10 @@ impl Entry {
     fn content_bytes(&self) -> usize {
         self.file.content().map_or(0, |content| content.len())
     }
+}
+
+fn part(count: usize, percent: usize) -> usize {
+    count / 100 * percent + count % 100 * percent / 100
 }
 
 /// Puts the key together. Returns whether it is one: no file has a longer path.

@@ -10,11 +10,23 @@ use std::{
 
 use bytes::Bytes;
 
-use crate::{config::Coding, http::date, sys::open::FileStat};
+use crate::{config::Coding, http::date, memory::Charge, sys::open::FileStat};
 
 const ETAG_NAME: &[u8] = b"ETag: ";
 const CONTENT_TYPE_NAME: &str = "Content-Type: ";
 const NANOS_PER_SECOND: i128 = 1_000_000_000;
+
+/// Bytes, and what they count for.
+struct HeldBytes {
+    bytes: Bytes,
+    _held: Charge,
+}
+
+impl AsRef<[u8]> for HeldBytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
 
 /// What of content negotiation (RFC 9110 12) is true of a file, and said in its fields.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +56,8 @@ pub struct OpenFile {
     modified_unix_seconds: u64,
     content: Option<Bytes>,
     stat: FileStat,
+    /// What of the budget it is, once it is known to somebody.
+    held: Option<Charge>,
 }
 
 impl OpenFile {
@@ -89,6 +103,7 @@ impl OpenFile {
             modified_unix_seconds,
             content,
             stat,
+            held: None,
         }
     }
 
@@ -147,6 +162,23 @@ impl OpenFile {
     /// The whole file, if it is small and hot. Cloning it allocates nothing.
     pub fn content(&self) -> Option<&Bytes> {
         self.content.as_ref()
+    }
+
+    /// Bytes that it takes, without its content.
+    pub(super) fn held_bytes(&self) -> usize {
+        size_of::<OpenFile>() + self.head.len()
+    }
+
+    /// It counts for this from now on.
+    pub(super) fn hold(&mut self, held: Charge) {
+        self.held = Some(held);
+    }
+
+    /// The content counts for `held` from now on, until the last who has it lets go.
+    pub(super) fn hold_content(&mut self, held: Charge) {
+        if let Some(bytes) = self.content.take() {
+            self.content = Some(Bytes::from_owner(HeldBytes { bytes, _held: held }));
+        }
     }
 
     /// Forgets the content; the file is then sent from its descriptor. Returns the bytes let go.

@@ -19,6 +19,8 @@ use lru::LruCache;
 
 use super::OpenFile;
 use crate::{
+    memory::{Budget, Charge, Level},
+    metrics::Holder,
     runtime::{Offload, Wait},
     sys::{
         mapped::FileMapping,
@@ -59,6 +61,7 @@ pub struct MmapCache {
     file_bytes_max: u64,
     total_bytes_max: usize,
     mapped_bytes: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
     offload: Rc<Offload>,
 }
 
@@ -94,14 +97,14 @@ enum State {
 #[derive(Debug)]
 struct Region {
     mapping: FileMapping,
-    _charge: Charge,
+    _part: Part,
 }
 
-/// A share of the limit; given back when dropped.
+/// A part of the limit, and of the budget; given back when dropped.
 #[derive(Debug)]
-struct Charge {
-    bytes: usize,
+struct Part {
     of: Arc<AtomicUsize>,
+    held: Charge,
 }
 
 /// A mapping in use. The last holder has it unmapped by a thread for blocking work.
@@ -122,13 +125,20 @@ pub struct MappedSlice {
 
 impl MmapCache {
     /// An empty cache for one of `shards` shards. `total_bytes_max` is this shard's share.
-    pub fn new(file_bytes_max: u64, total_bytes_max: usize, shards: usize, offload: Rc<Offload>) -> Self {
+    pub fn new(
+        file_bytes_max: u64,
+        total_bytes_max: usize,
+        shards: usize,
+        budget: &Arc<Budget>,
+        offload: Rc<Offload>,
+    ) -> Self {
         let files = NonZeroUsize::new(FILES_MAX / shards.max(1)).unwrap_or(NonZeroUsize::MIN);
         MmapCache {
             files: LruCache::sparse(files),
             file_bytes_max,
             total_bytes_max,
             mapped_bytes: Arc::default(),
+            budget: Arc::clone(budget),
             offload,
         }
     }
@@ -211,12 +221,25 @@ impl MmapCache {
         for version in too_large {
             self.files.pop(&version);
         }
-        // Unmapping takes a moment, and responses may hold what is let go here: what counts is what this cache holds.
-        let mut held: usize = self.files.iter().map(|(version, entry)| entry.pages_bytes(version)).sum();
-        while held > total_bytes_max
+        self.let_go_to(self.held_bytes(), total_bytes_max);
+    }
+
+    /// Lets go of mappings until `percent` of their bytes are left, least recently used first: memory is short.
+    pub fn shrink_to(&mut self, percent: usize) {
+        let held_bytes = self.held_bytes();
+        self.let_go_to(held_bytes, held_bytes / 100 * percent);
+    }
+
+    /// Bytes of pages that this cache holds. Unmapping takes a moment, and responses may hold what was let go.
+    fn held_bytes(&self) -> usize {
+        self.files.iter().map(|(version, entry)| entry.pages_bytes(version)).sum()
+    }
+
+    fn let_go_to(&mut self, mut held_bytes: usize, bytes_max: usize) {
+        while held_bytes > bytes_max
             && let Some((version, entry)) = self.files.pop_lru()
         {
-            held -= entry.pages_bytes(&version);
+            held_bytes -= entry.pages_bytes(&version);
         }
     }
 
@@ -232,13 +255,16 @@ impl MmapCache {
 
     /// Has a file mapped, unless there is no room.
     fn populate(&mut self, file: &OpenFile, version: Version, now_millis: u64) {
-        let Some(charge) = self.charge(version.pages_bytes(), now_millis) else { return };
+        if self.budget.level() >= Level::High {
+            return;
+        }
+        let Some(part) = self.reserve(version.pages_bytes(), now_millis) else { return };
         // Out of descriptors or of room in the queue: the next use tries again.
         let Ok(source) = file.fd().try_clone_to_owned() else { return };
         let bytes = usize::try_from(version.size).unwrap_or(usize::MAX);
         let populate = move || {
             let mapping = FileMapping::populated(source.as_fd(), bytes).ok()?;
-            Some(Region { mapping, _charge: charge })
+            Some(Region { mapping, _part: part })
         };
         if let Ok(wait) = self.offload.run(populate)
             && let Some(entry) = self.files.peek_mut(&version)
@@ -247,8 +273,8 @@ impl MmapCache {
         }
     }
 
-    /// A share of the limit, after files that were not used of late have given theirs up.
-    fn charge(&mut self, bytes: usize, now_millis: u64) -> Option<Charge> {
+    /// A part of the limit, after files that were not used of late have given theirs up, and of the budget.
+    fn reserve(&mut self, bytes: usize, now_millis: u64) -> Option<Part> {
         if bytes > self.total_bytes_max {
             return None;
         }
@@ -259,8 +285,9 @@ impl MmapCache {
             }
             self.files.pop_lru();
         }
+        let held = self.budget.charge(Holder::MappedFiles, bytes)?;
         self.mapped_bytes.fetch_add(bytes, Ordering::Relaxed);
-        Some(Charge { bytes, of: Arc::clone(&self.mapped_bytes) })
+        Some(Part { of: Arc::clone(&self.mapped_bytes), held })
     }
 }
 
@@ -310,9 +337,9 @@ impl Drop for Mapped {
     }
 }
 
-impl Drop for Charge {
+impl Drop for Part {
     fn drop(&mut self) {
-        self.of.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.of.fetch_sub(self.held.bytes(), Ordering::Relaxed);
     }
 }
 

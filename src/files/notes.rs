@@ -3,13 +3,17 @@
 //! It is apart from the open files so that a flood of names that do not exist pushes out other notes and never a hot
 //! file. It holds no descriptor and no content.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use lru::LruCache;
 
 use super::FileError;
-use crate::clock::saturating_millis;
-use crate::config::OpenFileCache;
+use crate::{
+    clock::saturating_millis,
+    config::OpenFileCache,
+    memory::{Budget, Charge},
+    metrics::Holder,
+};
 
 /// Longest path whose failure is noted, in bytes: a client chooses names that do not exist, and looking one of them up
 /// again costs one system call, so none may cost much memory.
@@ -24,11 +28,22 @@ pub(super) type Key = Box<[u8]>;
 /// The least recently used notes go first; capacity 0 notes nothing.
 #[derive(Debug)]
 pub(super) struct Notes {
-    notes: LruCache<Key, Note>,
+    notes: LruCache<Key, Noted>,
     entries_max: usize,
     valid_millis: u64,
     inactive_millis: u64,
     keeps_errors: bool,
+    budget: Arc<Budget>,
+}
+
+/// What a note takes beside its key: itself, its links, its place in the table.
+const NOTE_BYTES: usize = size_of::<Noted>() + 32 + 48;
+
+#[derive(Debug)]
+struct Noted {
+    note: Note,
+    /// What of the budget it is.
+    _held: Charge,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,13 +63,14 @@ enum What {
 }
 
 impl Notes {
-    pub(super) fn new(config: &OpenFileCache, entries_max: usize) -> Self {
+    pub(super) fn new(config: &OpenFileCache, entries_max: usize, budget: &Arc<Budget>) -> Self {
         let mut notes = Notes {
             notes: LruCache::sparse(NonZeroUsize::MIN),
             entries_max: 0,
             valid_millis: 0,
             inactive_millis: 0,
             keeps_errors: false,
+            budget: Arc::clone(budget),
         };
         notes.resize(config, entries_max);
         notes
@@ -62,7 +78,7 @@ impl Notes {
 
     /// The failure noted for `key`, while it is to be trusted.
     pub(super) fn failure(&mut self, key: &[u8], now_millis: u64) -> Option<FileError> {
-        let note = *self.notes.get(key)?;
+        let note = self.notes.get(key)?.note;
         match note.what {
             What::Failed(error) if !self.is_over(&note, now_millis) => Some(error),
             What::Failed(_) => {
@@ -86,7 +102,11 @@ impl Notes {
     /// `inactive` without one.
     pub(super) fn count_use(&mut self, key: &[u8], now_millis: u64) -> u32 {
         let before = match self.notes.peek(key) {
-            Some(note @ Note { what: What::Seen { uses }, .. }) if !self.is_over(note, now_millis) => *uses,
+            Some(Noted { note: note @ Note { what: What::Seen { uses }, .. }, .. })
+                if !self.is_over(note, now_millis) =>
+            {
+                *uses
+            }
             _ => 0,
         };
         let uses = before.saturating_add(1);
@@ -102,7 +122,7 @@ impl Notes {
     pub(super) fn sweep(&mut self, now_millis: u64, count: usize) {
         for _ in 0..count {
             match self.notes.peek_lru() {
-                Some((_, note)) if self.is_over(note, now_millis) => drop(self.notes.pop_lru()),
+                Some((_, noted)) if self.is_over(&noted.note, now_millis) => drop(self.notes.pop_lru()),
                 _ => return,
             }
         }
@@ -116,6 +136,14 @@ impl Notes {
         match NonZeroUsize::new(entries_max) {
             Some(capacity) => self.notes.resize(capacity),
             None => self.clear(),
+        }
+    }
+
+    /// Gives up notes until `percent` of them are left, least recently used first.
+    pub(super) fn shrink_to(&mut self, percent: usize) {
+        let left = self.notes.len() * percent / 100;
+        while self.notes.len() > left {
+            self.notes.pop_lru();
         }
     }
 
@@ -133,8 +161,13 @@ impl Notes {
         }
         let note = Note { what, written_millis: now_millis };
         match self.notes.get_mut(key) {
-            Some(old) => *old = note,
-            None => drop(self.notes.push(key.into(), note)),
+            Some(old) => old.note = note,
+            None => {
+                // Nothing is promised: without memory for a note there is none.
+                if let Some(held) = self.budget.charge(Holder::OpenFiles, NOTE_BYTES + key.len()) {
+                    self.notes.push(key.into(), Noted { note, _held: held });
+                }
+            }
         }
     }
 

@@ -1,18 +1,27 @@
 //! Buffers of one shard: 4 KB, 16 KB and 64 KB, kept for reuse when they come back.
 //!
-//! A pool belongs to one thread and takes no lock. It starts empty; the configuration bounds what it keeps free,
-//! the caller bounds what is in use. Past the second bound [`BufferPool::get`] answers `None` and the caller
-//! sheds or waits: the pool itself never waits, never panics, and never lends memory that was not initialised.
+//! A pool belongs to one thread. It starts empty; the configuration bounds what it keeps free, the budget what it holds.
+//! A buffer that is not free here comes from those that all shards share ([`Overflow`]), under a lock, and surplus ones
+//! go there. When the budget has nothing left [`BufferPool::get`] answers `None` and the caller sheds or waits: the pool
+//! itself never waits, never panics, and never lends memory that was not initialised.
 
 use std::{
     cell::{Cell, RefCell},
-    fmt, mem,
+    fmt,
     ops::{Deref, DerefMut},
     rc::Rc,
+    sync::Arc,
 };
 
-use super::Mapping;
-use crate::{config::BufferPools, metrics::ShardMetrics};
+use super::{
+    Overflow,
+    budget::{Rank, Share},
+    region::Block,
+};
+use crate::{
+    config::BufferPools,
+    metrics::{Holder, ShardMetrics},
+};
 
 /// A shard's buffers. A clone is another handle to the same pool; buffers that outlive every handle are freed
 /// when they are dropped.
@@ -22,44 +31,49 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    /// An empty pool that keeps at most `kept` free buffers of each tier, and lends at most `in_use_bytes_max`
-    /// bytes at a time, counted in whole tiers.
-    pub fn new(kept: BufferPools, in_use_bytes_max: usize) -> Self {
-        let shelves = [kept.small, kept.medium, kept.large].map(Shelf::new);
-        let in_use_bytes_max = Cell::new(in_use_bytes_max);
-        BufferPool { shared: Rc::new(Shared { shelves, in_use_bytes: Cell::new(0), in_use_bytes_max }) }
+    /// An empty pool that keeps at most `kept` free buffers of each tier. What it holds, in use and free, is reserved
+    /// from `share`.
+    pub fn new(kept: BufferPools, share: &Rc<Share>, overflow: &Arc<Overflow>) -> Self {
+        let shelves = kept.counts().map(Shelf::new);
+        let (share, overflow) = (Rc::clone(share), Arc::clone(overflow));
+        BufferPool { shared: Rc::new(Shared { shelves, share, overflow }) }
     }
 
-    /// Keeps other counts of free buffers from now on, and lends at most so many bytes; surplus ones are freed, lent
-    /// ones are not called back.
-    pub fn resize(&self, kept: BufferPools, in_use_bytes_max: usize) {
-        self.shared.in_use_bytes_max.set(in_use_bytes_max);
-        for (shelf, count) in self.shared.shelves.iter().zip([kept.small, kept.medium, kept.large]) {
-            shelf.free_max.set(count);
-            shelf.free.borrow_mut().truncate(count);
+    /// Keeps other counts of free buffers from now on; surplus ones are given up, lent ones are not called back.
+    pub fn resize(&self, kept: BufferPools) {
+        self.shared.keep_at_most(kept.counts());
+    }
+
+    /// Keeps at most half of what the configuration says, while memory is short.
+    pub fn halve(&self, kept: BufferPools) {
+        self.shared.keep_at_most(kept.counts().map(|count| count / 2));
+    }
+
+    /// Gives up half of the free buffers that nobody has needed since this was last done.
+    pub fn decay(&self) {
+        for tier in Tier::ALL {
+            let shelf = &self.shared.shelves[tier as usize];
+            let available = self.available(tier);
+            self.shared.cut(tier, available - shelf.unused.get().div_ceil(2).min(available));
+            shelf.unused.set(self.available(tier));
         }
+    }
+
+    /// Whether no buffer is free here.
+    pub fn is_empty(&self) -> bool {
+        Tier::ALL.iter().all(|tier| self.available(*tier) == 0)
     }
 
     /// Lends an empty buffer of the smallest tier that holds `bytes_min`; the one returned last, because its
-    /// lines are likely still in the processor's cache. Allocates only when no free buffer is kept.
+    /// lines are likely still in the processor's cache.
     ///
-    /// `None` above 64 KB, when `in_use_bytes_max` would be passed, and when the system has no memory.
-    pub fn get(&self, bytes_min: usize) -> Option<Buffer> {
+    /// `None` above 64 KB, when the budget has no room for a buffer although all free ones were given up, and when the
+    /// system has no memory.
+    pub fn get(&self, bytes_min: usize, rank: Rank) -> Option<Buffer> {
         let tier = Tier::holding(bytes_min)?;
-        let shelf = &self.shared.shelves[tier as usize];
-        let in_use_bytes = self.shared.in_use_bytes.get().checked_add(tier.bytes())?;
-        if in_use_bytes > self.shared.in_use_bytes_max.get() {
-            return None;
-        }
-        let kept = shelf.free.borrow_mut().pop();
-        let storage = match kept {
-            Some(storage) => storage,
-            None => shelf.make(tier)?,
-        };
-        shelf.in_use.set(shelf.in_use.get() + 1);
-        self.shared.in_use_bytes.set(in_use_bytes);
+        let block = self.shared.take(tier, rank)?;
         Some(Buffer {
-            storage,
+            block: Some(block),
             home: Rc::clone(&self.shared),
             tier,
             start: 0,
@@ -74,19 +88,9 @@ impl BufferPool {
         self.shared.shelves[tier as usize].in_use.get()
     }
 
-    /// Free buffers of `tier` that are kept.
+    /// Free buffers of `tier` that are kept here.
     pub fn available(&self, tier: Tier) -> usize {
         self.shared.shelves[tier as usize].free.borrow().len()
-    }
-
-    /// Bytes of all buffers in use.
-    pub fn in_use_bytes(&self) -> usize {
-        self.shared.in_use_bytes.get()
-    }
-
-    /// Bytes that the pool holds, in use and free: what counts against a budget.
-    pub fn held_bytes(&self) -> usize {
-        Tier::ALL.iter().map(|tier| (self.in_use(*tier) + self.available(*tier)) * tier.bytes()).sum()
     }
 
     /// Sets the shard's buffer gauges. For the shard's tick, not for each request.
@@ -134,7 +138,8 @@ impl Tier {
 /// and not yet consumed, `unfilled()` what lies behind it. Small and medium buffers go back zeroed as far as they
 /// were written; a large one goes back as it is, so that its next user may see old bytes behind `filled()`.
 pub struct Buffer {
-    storage: Storage,
+    /// There until it is dropped.
+    block: Option<Block>,
     home: Rc<Shared>,
     tier: Tier,
     /// `start..end` is filled.
@@ -154,7 +159,7 @@ impl Buffer {
 
     /// Bytes written and not consumed.
     pub fn filled(&self) -> &[u8] {
-        &self.storage[self.start..self.end]
+        &self[self.start..self.end]
     }
 
     /// Number of filled bytes.
@@ -176,7 +181,8 @@ impl Buffer {
     /// [`Buffer::add_filled`] or [`Buffer::set_filled`], 0 included; until then all of them count as written.
     pub fn unfilled(&mut self) -> &mut [u8] {
         self.is_lent = true;
-        &mut self.storage[self.end..]
+        let end = self.end;
+        &mut self.storage()[end..]
     }
 
     /// The first `bytes` of the unfilled bytes were written. More than there is room for counts as all.
@@ -208,8 +214,8 @@ impl Buffer {
             }
             self.compact();
         }
-        let end = self.end + bytes.len();
-        self.storage[self.end..end].copy_from_slice(bytes);
+        let (start, end) = (self.end, self.end + bytes.len());
+        self.storage()[start..end].copy_from_slice(bytes);
         self.end = end;
         self.dirty_end = self.dirty_end.max(end);
         true
@@ -229,10 +235,16 @@ impl Buffer {
         self.end = 0;
     }
 
+    /// The whole tier, without a claim that it is written.
+    fn storage(&mut self) -> &mut [u8] {
+        self.block.as_deref_mut().unwrap_or_default()
+    }
+
     /// Moves the filled part to the front, which costs a copy of it.
     pub fn compact(&mut self) {
         if self.start > 0 {
-            self.storage.copy_within(self.start..self.end, 0);
+            let filled = self.start..self.end;
+            self.storage().copy_within(filled, 0);
             self.end -= self.start;
             self.start = 0;
         }
@@ -243,27 +255,27 @@ impl Deref for Buffer {
     type Target = [u8];
 
     /// The whole tier.
+    #[inline]
     fn deref(&self) -> &[u8] {
-        &self.storage
+        self.block.as_deref().unwrap_or_default()
     }
 }
 
 impl DerefMut for Buffer {
     /// The whole tier, which counts as written from then on.
+    #[inline]
     fn deref_mut(&mut self) -> &mut [u8] {
         self.dirty_end = self.tier.bytes();
-        &mut self.storage
+        self.storage()
     }
 }
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut storage = mem::take(&mut self.storage);
-        if self.tier != Tier::Large {
+        if let Some(block) = self.block.take() {
             let written = if self.is_lent { self.tier.bytes() } else { self.dirty_end };
-            storage[..written].fill(0);
+            self.home.give_back(self.tier, block, written);
         }
-        self.home.give_back(self.tier, storage);
     }
 }
 
@@ -277,19 +289,98 @@ impl fmt::Debug for Buffer {
 #[derive(Debug)]
 struct Shared {
     shelves: [Shelf; Tier::ALL.len()],
-    in_use_bytes: Cell<usize>,
-    in_use_bytes_max: Cell<usize>,
+    share: Rc<Share>,
+    overflow: Arc<Overflow>,
 }
 
 impl Shared {
-    fn give_back(&self, tier: Tier, storage: Storage) {
+    /// A free buffer, of this shard or of all, or a new one.
+    fn take(&self, tier: Tier, rank: Rank) -> Option<Block> {
+        let shelf = &self.shelves[tier as usize];
+        let kept = shelf.pop().or_else(|| self.overflow.take(tier, &self.share));
+        let block = match kept {
+            Some(block) => {
+                self.share.pass(Holder::BuffersFree, Holder::BuffersInUse, tier.bytes());
+                block
+            }
+            None => self.make(tier, rank)?,
+        };
+        shelf.prepare_place();
+        shelf.in_use.set(shelf.in_use.get() + 1);
+        Some(block)
+    }
+
+    fn make(&self, tier: Tier, rank: Rank) -> Option<Block> {
+        let (holder, bytes) = (Holder::BuffersInUse, tier.bytes());
+        if !self.share.take(holder, bytes, rank) {
+            // Buffers of other tiers may lie idle, here and with the others.
+            self.keep_none();
+            if !self.share.take(holder, bytes, rank) {
+                return None;
+            }
+        }
+        let block = self.overflow.make(tier);
+        if block.is_none() {
+            self.share.give_back(holder, bytes);
+        }
+        block
+    }
+
+    fn give_back(&self, tier: Tier, mut block: Block, written: usize) {
         let shelf = &self.shelves[tier as usize];
         shelf.in_use.set(shelf.in_use.get() - 1);
-        self.in_use_bytes.set(self.in_use_bytes.get() - tier.bytes());
+        let is_kept_here = shelf.has_room();
+        if !is_kept_here && !self.overflow.has_room(tier) {
+            self.overflow.discard(tier, block);
+            self.share.give_back(Holder::BuffersInUse, tier.bytes());
+            return;
+        }
+        if tier != Tier::Large {
+            block[..written].fill(0);
+        }
+        self.share.pass(Holder::BuffersInUse, Holder::BuffersFree, tier.bytes());
+        if is_kept_here {
+            shelf.free.borrow_mut().push(block);
+        } else {
+            self.overflow.keep(tier, block, &self.share);
+        }
+    }
+
+    fn keep_at_most(&self, counts: [usize; Tier::ALL.len()]) {
+        for tier in Tier::ALL {
+            self.shelves[tier as usize].free_max.set(counts[tier as usize]);
+            self.cut(tier, counts[tier as usize]);
+        }
+    }
+
+    fn keep_none(&self) {
+        for tier in Tier::ALL {
+            self.cut(tier, 0);
+        }
+        self.overflow.clear();
+    }
+
+    /// Gives up the free buffers of a tier beyond `keep`, those that were returned first.
+    fn cut(&self, tier: Tier, keep: usize) {
+        let shelf = &self.shelves[tier as usize];
         let mut free = shelf.free.borrow_mut();
-        // `make` reserved the place. At the bound, or without a place, the storage is freed here.
-        if free.len() < shelf.free_max.get() && free.len() < free.capacity() {
-            free.push(storage);
+        let surplus: Vec<Block> = {
+            let beyond = free.len().saturating_sub(keep);
+            free.drain(..beyond).collect()
+        };
+        shelf.unused.set(shelf.unused.get().min(free.len()));
+        drop(free);
+        for block in surplus {
+            self.overflow.discard(tier, block);
+            self.share.give_back(Holder::BuffersFree, tier.bytes());
+        }
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        for tier in Tier::ALL {
+            self.cut(tier, 0);
         }
     }
 }
@@ -297,77 +388,45 @@ impl Shared {
 /// The free buffers of one tier, last in first out.
 #[derive(Debug)]
 struct Shelf {
-    free: RefCell<Vec<Storage>>,
+    free: RefCell<Vec<Block>>,
     free_max: Cell<usize>,
     in_use: Cell<usize>,
+    /// The fewest that were free since the last decay: nobody needed those.
+    unused: Cell<usize>,
 }
 
 impl Shelf {
     fn new(free_max: usize) -> Self {
-        Shelf { free: RefCell::new(Vec::new()), free_max: Cell::new(free_max), in_use: Cell::new(0) }
+        Shelf {
+            free: RefCell::default(),
+            free_max: Cell::new(free_max),
+            in_use: Cell::new(0),
+            unused: Cell::new(0),
+        }
     }
 
-    /// A new buffer, and a place for it in the free list, so that giving back never allocates.
-    fn make(&self, tier: Tier) -> Option<Storage> {
+    fn pop(&self) -> Option<Block> {
+        let mut free = self.free.borrow_mut();
+        let block = free.pop();
+        self.unused.set(self.unused.get().min(free.len()));
+        block
+    }
+
+    /// A place in the list for a buffer that is about to be lent, so that its return allocates nothing.
+    fn prepare_place(&self) {
         let mut free = self.free.borrow_mut();
         let places = (self.in_use.get() + 1 + free.len()).min(self.free_max.get());
         let missing = places.saturating_sub(free.len());
-        free.try_reserve(missing).ok()?;
-        Storage::zeroed(tier)
+        // Without a place the buffer will not be kept.
+        let _ = free.try_reserve(missing);
     }
-}
 
-enum Storage {
-    Heap(Box<[u8]>),
-    Mapped(Mapping),
-}
-
-impl Storage {
-    fn zeroed(tier: Tier) -> Option<Storage> {
-        if tier == Tier::Large {
-            return Mapping::anonymous(tier.bytes()).map(Storage::Mapped);
-        }
-        let mut bytes = Vec::new();
-        bytes.try_reserve_exact(tier.bytes()).ok()?;
-        bytes.resize(tier.bytes(), 0);
-        Some(Storage::Heap(bytes.into_boxed_slice()))
-    }
-}
-
-impl Default for Storage {
-    /// Nothing, without allocating: what a buffer is left with while it is dropped.
-    fn default() -> Self {
-        Storage::Heap(Box::default())
-    }
-}
-
-impl Deref for Storage {
-    type Target = [u8];
-
-    #[inline]
-    fn deref(&self) -> &[u8] {
-        match self {
-            Storage::Heap(bytes) => bytes,
-            Storage::Mapped(mapping) => mapping,
-        }
-    }
-}
-
-impl DerefMut for Storage {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut [u8] {
-        match self {
-            Storage::Heap(bytes) => bytes,
-            Storage::Mapped(mapping) => mapping,
-        }
-    }
-}
-
-impl fmt::Debug for Storage {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Storage").field("bytes", &self.len()).finish()
+    /// Whether one more is kept.
+    fn has_room(&self) -> bool {
+        let free = self.free.borrow();
+        free.len() < self.free_max.get() && free.len() < free.capacity()
     }
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

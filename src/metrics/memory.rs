@@ -1,7 +1,7 @@
 //! Who holds how many bytes of the budget, and what was done when they became many. Written by `memory`, which also
 //! decides; here they are numbers with names.
 
-use super::{Counter, Gauge, SharedCounter, SharedGauge};
+use super::{BUFFER_SIZES, Counter, Gauge, SharedCounter, SharedGauge};
 
 /// For what bytes of the budget are held. The value is the index in the metrics' arrays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -140,6 +140,8 @@ pub struct ServerMemory {
     pub peak_bytes: SharedGauge,
     /// Bytes held by no shard, by [`Holder`].
     pub used_bytes: [SharedGauge; Holder::COUNT],
+    /// Free pool buffers that all shards share, smallest tier first.
+    pub buffers_available: [SharedGauge; BUFFER_SIZES.len()],
     /// Requests of no shard that were refused.
     pub refused: [SharedCounter; Holder::COUNT],
     /// The level of pressure, an index of [`LEVELS`].

@@ -119,7 +119,7 @@ impl Registry {
             bytes_received: self.sum(|shard| &shard.bytes_received),
             bytes_sent: self.sum(|shard| &shard.bytes_sent),
             buffers_allocated: [0, 1, 2].map(|size| self.sum_gauge(|shard| &shard.buffers_allocated[size])),
-            buffers_available: [0, 1, 2].map(|size| self.sum_gauge(|shard| &shard.buffers_available[size])),
+            buffers_available: [0, 1, 2].map(|size| self.buffers_available(size)),
             open_file_cache_entries: self.sum_gauge(|shard| &shard.file_cache_entries),
             response_cache_bytes: self.sum_gauge(|shard| &shard.response_cache_bytes),
             errors: failed_accepts,
@@ -209,6 +209,12 @@ impl Registry {
     pub fn memory_used_bytes(&self, holder: Holder) -> u64 {
         let shards = self.sum_gauge(|shard| &shard.memory.used_bytes[holder as usize]);
         shards + self.memory.used_bytes[holder as usize].value()
+    }
+
+    /// Free buffers of a tier: those of each shard and those that all share.
+    fn buffers_available(&self, size: usize) -> u64 {
+        let shards = self.sum_gauge(|shard| &shard.buffers_available[size]);
+        shards + self.memory.buffers_available[size].value()
     }
 
     fn memory_refused(&self, holder: Holder) -> u64 {
@@ -307,7 +313,7 @@ impl Registry {
             "webserver_buffer_pool_available",
             "Pool buffers kept free.",
             "size",
-            sizes().map(|(size, label)| (label, self.sum_gauge(|shard| &shard.buffers_available[size]))),
+            sizes().map(|(size, label)| (label, self.buffers_available(size))),
         );
         text.gauge(
             "webserver_open_file_cache_entries",

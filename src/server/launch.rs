@@ -12,15 +12,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CUT_GRACE, Options, Server, bind, join};
+use super::{CUT_GRACE, Options, Server, bind, join, pressure};
 use crate::{
     admission::Admission,
     clock::Clock,
-    config::{Config, LogPath, Settings},
+    config::{Config, LogPath, Settings, sizes},
     error::{Error, ErrorKind, Result},
     http1::Refusal,
     log::{Plan, Writer},
-    metrics::{Registry, ShardMetrics},
+    memory::{Budget, Overflow},
+    metrics::{Holder, Registry, ShardMetrics},
     runtime::{Jobs, Mailbox},
     service::{Health, Site},
     shard::{self, Message, Setup},
@@ -69,6 +70,14 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let clock = Clock::start();
     let registry = Arc::new(Registry::new(settings.shards, Refusal::LABELS));
     let health = Arc::new(Health::default());
+    let shards: Vec<Arc<ShardMetrics>> = registry.shards.clone();
+    let budget = Budget::new(settings.memory.budget_bytes, Arc::clone(&registry.memory), shards);
+    let overflow = Overflow::new(settings.memory.buffer_pools, &budget);
+    let bytes = sizes::substrate_bytes(settings);
+    let substrate = budget.charge(Holder::Substrate, bytes).ok_or_else(|| {
+        let what = format!("memory.budget has no room for the {bytes} bytes that the server itself takes");
+        Error::new(ErrorKind::Memory, what)
+    })?;
     let writer = Writer::start(&log_plan(settings, &options, &registry))?;
     let (dispatch, lines) = (writer.dispatch(), writer.lines());
     undo.writer = Some(writer);
@@ -89,6 +98,8 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             index,
             site: Arc::clone(&site),
             listeners,
+            budget: Arc::clone(&budget),
+            overflow: Arc::clone(&overflow),
             admission: Arc::clone(&admission),
             clock,
             mailboxes: Arc::clone(&mailboxes),
@@ -119,11 +130,17 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             }
         }
     }
+    let watch = pressure::start(&budget, &mailboxes, &options, dispatch)
+        .map_err(|error| Error::io("cannot start a thread", &error))?;
     let (shards, threads, mut unix_paths, writer) = undo.keep();
     unix_paths.extend(inherited_paths);
     Ok(Server {
         shards,
         threads: Mutex::new(threads),
+        budget,
+        overflow,
+        _substrate: substrate,
+        watch: Mutex::new(Some(watch)),
         jobs,
         registry,
         health,

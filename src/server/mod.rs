@@ -5,6 +5,7 @@ mod handover;
 mod largest;
 mod launch;
 pub mod plan;
+mod pressure;
 mod reload;
 mod stats;
 
@@ -23,9 +24,10 @@ use std::{
 
 use crate::{
     admission::Admission,
-    config::{Config, Host, Level, Settings},
+    config::{self, Config, Host, Settings},
     error::{Error, ErrorKind, Result},
     log,
+    memory::{Budget, Charge, Level, Overflow},
     metrics::Registry,
     runtime::{Jobs, Mailbox},
     service::{Handlers, Health, Site},
@@ -51,10 +53,16 @@ pub struct Options {
     /// The host's function for the diagnostic log; it gets every line, also when the configuration names a file.
     pub log: Option<log::Callback>,
     /// Overrides `log.level` of the configuration.
-    pub log_level: Option<Level>,
+    pub log_level: Option<config::Level>,
+    /// The host's function for the level of pressure: called with the level, the bytes used and the budget when the level
+    /// has changed, by one thread of the server's. It must not stop the server.
+    pub on_pressure: Option<OnPressure>,
     /// What answers beside the configured routes. They live until the server and its last reload are done with them.
     pub handlers: Handlers,
 }
+
+/// Hears of levels of pressure: the level, the bytes used, the budget.
+pub type OnPressure = Arc<dyn Fn(Level, u64, u64) + Send + Sync>;
 
 /// A listener of a running server.
 #[derive(Clone, Debug)]
@@ -73,6 +81,12 @@ pub struct Bound {
 pub struct Server {
     shards: Vec<Arc<Mailbox<Message>>>,
     threads: Mutex<Vec<JoinHandle<()>>>,
+    budget: Arc<Budget>,
+    overflow: Arc<Overflow>,
+    /// What the threads and tables of fixed size count for, until all of it is gone.
+    _substrate: Charge,
+    /// Decides about the level of pressure.
+    watch: Mutex<Option<JoinHandle<()>>>,
     jobs: Arc<Jobs>,
     registry: Arc<Registry>,
     health: Arc<Health>,
@@ -192,7 +206,9 @@ impl Server {
             self.wait(CUT_GRACE);
         }
         self.jobs.close();
+        self.budget.close();
         let mut threads = std::mem::take(&mut *lock(&self.threads));
+        threads.extend(lock(&self.watch).take());
         threads.extend(self.jobs.take_threads());
         let hung = join(threads, CUT_GRACE);
         if !self.handed_over.load(Ordering::SeqCst) {
@@ -206,6 +222,32 @@ impl Server {
             ErrorKind::Timeout,
             format!("still running, and left so: {}; its storage does not answer", hung.join(", ")),
         ))
+    }
+
+    /// Reserves memory of the host's own in the server's budget: caches shrink and connections end for it as for the
+    /// server's own. Any thread; does not block.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`] when the budget has not so many bytes left: nothing is reserved then.
+    /// [`ErrorKind::Forked`], [`ErrorKind::State`] after a stop.
+    pub fn charge(&self, bytes: usize) -> Result<()> {
+        self.usable()?;
+        if self.budget.charge_host(bytes) {
+            return Ok(());
+        }
+        let (used, budget) = (self.budget.used_bytes(), self.budget.bytes());
+        let what = format!(
+            "{bytes} bytes do not fit into memory.budget: {used} of {budget} bytes are in use, and a part is kept for \
+             responses that have begun"
+        );
+        Err(Error::new(ErrorKind::Memory, what))
+    }
+
+    /// Gives back what [`Server::charge`] has reserved; of more, as much as was reserved. Any thread; does not block.
+    pub fn release(&self, bytes: usize) {
+        if thread::same_process(self.pid) {
+            self.budget.release_host(bytes);
+        }
     }
 
     /// The figures of this moment.
@@ -269,7 +311,7 @@ impl Server {
     }
 
     fn is_own_thread(&self) -> bool {
-        lock(&self.threads).iter().any(thread::is_current)
+        lock(&self.threads).iter().chain(lock(&self.watch).iter()).any(thread::is_current)
     }
 
     fn wait(&self, timeout: Duration) {

@@ -6,6 +6,7 @@ use super::{Server, launch, lock};
 use crate::{
     config::{Config, Settings},
     error::{Error, ErrorKind, Result},
+    memory::Level,
     service::{Handlers, Site},
     shard::Message,
 };
@@ -53,6 +54,10 @@ impl Server {
             writer.commit(logs);
         }
         self.admission.reload(&site.settings);
+        self.budget.resize(site.settings.memory.budget_bytes);
+        if self.budget.level() < Level::High {
+            self.overflow.resize(site.settings.memory.buffer_pools);
+        }
         // One that begins to hang now does so before it serves anything else, and will serve from the new one.
         let taken_over = self.ask(|index, sender| {
             let log = if index == 0 { changes.clone() } else { Vec::new() };

@@ -422,7 +422,7 @@ fn respond(request: Request<'_>, file: Rc<OpenFile>) -> Response {
 /// All bytes of a file, from memory if they are there.
 fn whole(file: Rc<OpenFile>) -> Body {
     match file.content() {
-        Some(content) => Body::Shared(content.clone()),
+        Some(content) => Body::Cached(content.clone()),
         None => {
             let length = file.size();
             Body::File { file, offset: 0, length }

@@ -70,6 +70,8 @@ pub enum Body {
     Static(&'static [u8]),
     /// Bytes in memory, shared by reference count.
     Shared(Bytes),
+    /// Bytes of a cache, which has reserved memory for them.
+    Cached(Bytes),
     /// Bytes of this response alone; see [`super::Context::buffer`].
     Owned(Vec<u8>),
     /// `length` bytes of a file from `offset`.
@@ -96,7 +98,7 @@ impl Body {
         match self {
             Body::Empty => 0,
             Body::Static(bytes) => bytes.len() as u64,
-            Body::Shared(bytes) => bytes.len() as u64,
+            Body::Shared(bytes) | Body::Cached(bytes) => bytes.len() as u64,
             Body::Owned(bytes) => bytes.len() as u64,
             Body::File { length, .. } => *length,
             Body::Multipart { parts, .. } => parts.length(),

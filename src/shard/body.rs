@@ -11,9 +11,12 @@ use super::{
 use crate::{
     http::{Framing, Request},
     http1::{BodyDecoder, Piece, Refusal},
-    memory::Gathered,
+    memory::{Gathered, Rank, Sources},
     service::BodyWanted,
 };
+
+/// How long a body waits for memory before its request is refused.
+const MEMORY_WAIT_MILLIS: u64 = 5000;
 
 impl Worker {
     /// Takes the body of a request whose head is complete, as far as it was received. Returns the bytes that head and body
@@ -63,11 +66,12 @@ impl Worker {
                 (head_length + count, self.dispatch(slot, key, request, whole))
             }
             Ok((count, false)) => {
-                let Some(head) = self.copy_to_pool(&request.bytes[..head_length], 0) else {
-                    return (head_length, Step::Close);
+                let head = self.copy_to_pool(&request.bytes[..head_length], 0);
+                let Some(exchange) = self.exchange(slot, Rank::Start).filter(|_| head.is_some()) else {
+                    self.refuse_for_memory(slot, request.bytes);
+                    return (request.bytes.len(), Step::Again);
                 };
-                let exchange = self.exchange(slot);
-                exchange.head = Some(head);
+                exchange.head = head;
                 exchange.body = Some(body);
                 exchange.gathered = gathered;
                 slot.stage = Stage::Body;
@@ -86,8 +90,10 @@ impl Worker {
         if self.resume_unsent(slot) == Step::Close {
             return Step::Close;
         }
+        let Some(room) = self.body_room(slot) else { return self.starve(slot, key) };
         let mut scratch = std::mem::take(&mut self.scratch);
-        let step = match self.receive(slot, &mut scratch) {
+        let room = room.min(scratch.len());
+        let step = match self.receive(slot, &mut scratch[..room]) {
             Ok(Received::Bytes(count)) => self.continue_body(slot, key, &scratch[..count]),
             Ok(Received::Nothing) => Step::Wait,
             // The body was cut short: there is no request to answer (RFC 9112 8).
@@ -97,9 +103,40 @@ impl Worker {
         step
     }
 
+    /// Bytes that can be received of a body; `None` when there is no memory for a single one.
+    fn body_room(&self, slot: &mut Slot) -> Option<usize> {
+        let gathered = slot.exchange.as_mut().and_then(|exchange| exchange.gathered.as_mut());
+        let Some(gathered) = gathered else { return Some(usize::MAX) };
+        Some(gathered.make_room(self.sources())).filter(|room| *room > 0)
+    }
+
+    /// There is no memory for more of a body: what the peer sends stays in the socket, and the connection waits in line
+    /// until there is some, or for five seconds.
+    fn starve(&mut self, slot: &mut Slot, key: Key) -> Step {
+        let Some(exchange) = &mut slot.exchange else { return Step::Close };
+        if exchange.starved_millis == 0 {
+            exchange.starved_millis = self.now.millis.max(1);
+        }
+        if self.now.millis.saturating_sub(exchange.starved_millis) >= MEMORY_WAIT_MILLIS {
+            let head = exchange.head.take();
+            self.refuse(slot, Refusal::BodyMemory, head.as_ref().map_or(&[], |head| head.filled()));
+            return self.settle(slot, Step::Again);
+        }
+        if !std::mem::replace(&mut slot.flags.starved, true) {
+            self.starved.push_back(key);
+        }
+        Step::Wait
+    }
+
+    /// Where bodies have their memory from.
+    fn sources(&self) -> Sources<'_> {
+        Sources { pool: &self.pool, share: &self.share, allowance: &self.bodies }
+    }
+
     fn continue_body(&mut self, slot: &mut Slot, key: Key, bytes: &[u8]) -> Step {
         slot.deadline = self.deadlines.body(self.now);
-        let exchange = self.exchange(slot);
+        let Some(exchange) = &mut slot.exchange else { return Step::Close };
+        exchange.starved_millis = 0;
         let Some(body) = &mut exchange.body else { return Step::Close };
         match self.take_body(body, exchange.gathered.as_mut(), bytes) {
             // A client that sends as fast as it is read would otherwise never let others have their turn.
@@ -157,7 +194,7 @@ impl Worker {
             used += count;
             match (piece, &mut gathered) {
                 (Piece::Data(data), Some(gathered)) => {
-                    if !gathered.push(data, &self.pool, &self.bodies) {
+                    if !gathered.push(data, self.sources()) {
                         return Err(Refusal::BodyMemory);
                     }
                 }

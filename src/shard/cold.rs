@@ -25,6 +25,8 @@ use futures_lite::future::zip;
 use super::{inbox::Inbox, slot::Key};
 use crate::{
     files::OpenFile,
+    memory::{Level, Rank, Reservation, Share},
+    metrics::Holder,
     runtime::{self, Chunk, FileReader, Offload},
     sys::open,
 };
@@ -208,28 +210,39 @@ async fn read_range(reader: &FileReader, range: Range<u64>) -> io::Result<Option
 
 /// How many readers of a shard may run at once.
 #[derive(Debug)]
-pub struct Permits(Rc<Cell<usize>>);
+pub struct Permits {
+    left: Rc<Cell<usize>>,
+    share: Rc<Share>,
+}
 
-/// The right to run one reader; given back when dropped.
+/// The right to run one reader, and the memory for it; given back when dropped.
 #[derive(Debug)]
-pub struct Permit(Rc<Cell<usize>>);
+pub struct Permit {
+    left: Rc<Cell<usize>>,
+    _held: Reservation,
+}
 
 impl Permits {
-    /// `count` readers at once.
-    pub fn new(count: usize) -> Self {
-        Permits(Rc::new(Cell::new(count)))
+    /// `count` readers at once, as long as there is memory for them.
+    pub fn new(count: usize, share: &Rc<Share>) -> Self {
+        Permits { left: Rc::new(Cell::new(count)), share: Rc::clone(share) }
     }
 
-    /// A permit, if one is free.
+    /// A permit, if one is free. Never while memory is short: a file is sent through the page cache as well.
     pub fn take(&self) -> Option<Permit> {
-        self.0.set(self.0.get().checked_sub(1)?);
-        Some(Permit(Rc::clone(&self.0)))
+        let left = self.left.get().checked_sub(1)?;
+        if self.share.budget().level() > Level::Normal {
+            return None;
+        }
+        let held = self.share.reserve(Holder::DirectReads, READER_BYTES, Rank::Start)?;
+        self.left.set(left);
+        Some(Permit { left: Rc::clone(&self.left), _held: held })
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.0.set(self.0.get() + 1);
+        self.left.set(self.left.get() + 1);
     }
 }
 

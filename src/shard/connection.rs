@@ -13,10 +13,11 @@ use super::{
     slot::{Key, Slot, Stage},
 };
 use crate::{
+    config::sizes::EXCHANGE_BYTES,
     http::{Parts, Request},
     http1::{self, Decoded, Refusal},
-    memory::Buffer,
-    metrics::Timeout,
+    memory::{Buffer, Rank},
+    metrics::{Holder, Timeout},
     service::Response,
     sys::socket,
 };
@@ -71,6 +72,9 @@ impl Worker {
     pub fn answer(&mut self, slot: &mut Slot, key: Key, response: Response) -> Step {
         let head = slot.exchange.as_mut().and_then(|exchange| exchange.head.take());
         let (Some(head), Some(mut parts)) = (head, self.parts.take()) else { return Step::Close };
+        if let Some(exchange) = &mut slot.exchange {
+            exchange.extra = None;
+        }
         slot.stage = Stage::Idle;
         let step = if decode_kept(&head, &mut parts) {
             let request = Request { bytes: head.filled(), parts: &parts };
@@ -99,6 +103,7 @@ impl Worker {
         let (timeout, refusal) = match slot.stage {
             Stage::Fresh => (Timeout::Header, None),
             Stage::Head => (Timeout::Header, Some(Refusal::HeaderTimeout)),
+            Stage::Body if slot.flags.starved => (Timeout::Body, Some(Refusal::BodyMemory)),
             Stage::Body => (Timeout::Body, Some(Refusal::BodyTimeout)),
             Stage::Idle => (Timeout::Idle, None),
             Stage::Waiting | Stage::Sending => (Timeout::Write, None),
@@ -106,7 +111,7 @@ impl Worker {
         };
         self.metrics.count_timeout(timeout);
         let Some(refusal) = refusal else { return Step::Close };
-        let kept = slot.exchange.as_mut().and_then(|exchange| exchange.head.take().or(exchange.input.take()));
+        let kept = take_kept(slot);
         self.refuse(slot, refusal, kept.as_ref().map_or(&[], |kept| kept.filled()));
         self.settle(slot, Step::Wait)
     }
@@ -135,14 +140,17 @@ impl Worker {
                 // Heads are bounded by the largest buffer, so a larger one exists unless memory is short.
                 match self.copy_to_pool(input.filled(), 1) {
                     Some(larger) => input = larger,
-                    None => return Step::Close,
+                    None => {
+                        self.refuse_for_memory(slot, input.filled());
+                        return self.settle(slot, Step::Again);
+                    }
                 }
             }
             match self.receive(slot, input.unfilled()) {
                 Ok(Received::Bytes(count)) => input.add_filled(count),
                 Ok(Received::Nothing) => {
                     input.add_filled(0);
-                    self.exchange(slot).input = Some(input);
+                    self.put_back_input(slot, input);
                     return Step::Wait;
                 }
                 Ok(Received::End) | Err(_) => return Step::Close,
@@ -150,13 +158,18 @@ impl Worker {
         }
         let (used, step) = self.process(slot, key, input.filled());
         if used == 0 && step != Step::Close && slot.stage != Stage::Lingering {
-            let scanned = self.scanned;
-            let exchange = self.exchange(slot);
-            exchange.input = Some(input);
-            exchange.scanned = scanned;
+            self.put_back_input(slot, input);
             return step;
         }
         self.keep_rest(slot, step, &input.filled()[used..])
+    }
+
+    /// Input goes back to the exchange that it was taken from.
+    fn put_back_input(&mut self, slot: &mut Slot, input: Buffer) {
+        if let Some(exchange) = &mut slot.exchange {
+            exchange.input = Some(input);
+            exchange.scanned = self.scanned;
+        }
     }
 
     /// Nothing came. A connection that has answered its requests gives back what it held, and ends if a drain has
@@ -171,25 +184,25 @@ impl Worker {
         Step::Wait
     }
 
-    /// Keeps bytes that no request has used yet.
+    /// Keeps bytes that no request has used yet. Where there is no memory for them, a head that has begun is refused,
+    /// and requests that were sent ahead are not looked at: the response in progress is the last.
     pub(super) fn keep_rest(&mut self, slot: &mut Slot, step: Step, rest: &[u8]) -> Step {
         if rest.is_empty() || step == Step::Close || slot.stage == Stage::Lingering {
             return step;
         }
-        match self.copy_to_pool(rest, 0) {
-            Some(input) => {
-                let scanned = self.scanned;
-                let exchange = self.exchange(slot);
-                exchange.input = Some(input);
-                exchange.scanned = scanned;
-                step
-            }
-            None => {
-                // A response that would have gone out before its file.
-                self.outgoing.discard();
-                Step::Close
-            }
+        if let Some(input) = self.copy_to_pool(rest, 0)
+            && self.exchange(slot, Rank::Start).is_some()
+        {
+            self.put_back_input(slot, input);
+            return step;
         }
+        if matches!(slot.stage, Stage::Fresh | Stage::Idle | Stage::Head) {
+            self.refuse_for_memory(slot, rest);
+            return self.settle(slot, Step::Again);
+        }
+        slot.flags.close = true;
+        slot.flags.linger = true;
+        step
     }
 
     /// Answers the complete requests at the start of `bytes`, in order, and sends the answers together.
@@ -275,16 +288,30 @@ impl Worker {
         }
     }
 
-    /// The connection's exchange, from the stock if it has none.
-    pub(super) fn exchange<'s>(&mut self, slot: &'s mut Slot) -> &'s mut Exchange {
-        slot.exchange.get_or_insert_with(|| self.exchanges.pop().unwrap_or_default())
+    /// The connection's exchange, from the stock if it has none; `None` when memory is short.
+    pub(super) fn exchange<'s>(&mut self, slot: &'s mut Slot, rank: Rank) -> Option<&'s mut Exchange> {
+        if slot.exchange.is_none() {
+            slot.exchange = Some(match self.exchanges.pop() {
+                Some(exchange) => exchange,
+                None => {
+                    let held = self.share.reserve(Holder::Connections, EXCHANGE_BYTES, rank)?;
+                    Box::new(Exchange::new(held))
+                }
+            });
+        }
+        slot.exchange.as_deref_mut()
     }
 
     /// A pooled copy with room for `extra` more bytes; `None` when memory is short.
     pub(super) fn copy_to_pool(&self, bytes: &[u8], extra: usize) -> Option<Buffer> {
-        let mut buffer = self.pool.get(bytes.len() + extra)?;
+        let mut buffer = self.pool.get(bytes.len() + extra, Rank::Start)?;
         buffer.extend_from_slice(bytes).then_some(buffer)
     }
+}
+
+/// What was received of the request in progress, as far as it is kept.
+pub(super) fn take_kept(slot: &mut Slot) -> Option<Buffer> {
+    slot.exchange.as_mut().and_then(|exchange| exchange.head.take().or(exchange.input.take()))
 }
 
 /// Finds the parts of a head that was accepted before: offsets are cheap to find and dear to keep. True unless by a

@@ -22,11 +22,14 @@ use super::{
     deadline::{DRAIN_GRACE, Deadlines},
     inbox::Notice,
     listener::{DRAIN_ACCEPTS, Listening, RESERVED_SLOTS},
-    slot::{Key, Slot, Stage},
+    slot::{Key, SLOT_BYTES, Slot, Stage},
     token, watch,
 };
 use crate::{
-    metrics::Registry,
+    config::BufferPools,
+    error::{Error, ErrorKind, Result},
+    memory::{Level, Rank, Reservation, Share},
+    metrics::{Holder, Registry},
     runtime::{self, Local, Mailbox, Parking, yield_now},
     service::Site,
     sys::{
@@ -86,15 +89,43 @@ pub(super) struct Driver {
     stopping: bool,
     /// The shard's number, for the log.
     pub(super) shard: usize,
+    /// The level of pressure that was obeyed last.
+    pub(super) level: Level,
+    /// Free buffers that are kept while memory is not short.
+    pub(super) kept: BufferPools,
+    /// What the slots count for.
+    slots_held: Reservation,
+    /// Tick at which bodies last looked for memory.
+    fed_at: u32,
+}
+
+/// What the slots of so many connections, and those beside them, count for.
+fn slots_bytes(connections: usize) -> usize {
+    (connections + RESERVED_SLOTS) * SLOT_BYTES
 }
 
 impl Driver {
     /// Makes a shard inside its executor and begins to watch its listeners.
-    pub(super) fn new(setup: Setup) -> io::Result<Self> {
+    ///
+    /// # Errors
+    /// [`ErrorKind::Memory`] when the budget has no room for the connection slots; [`ErrorKind::Io`] for want of
+    /// descriptors.
+    pub(super) fn new(setup: Setup) -> Result<Self> {
+        let share = Share::new(&setup.budget, setup.index);
+        let bytes = slots_bytes(setup.site.settings.memory.worker_connections);
+        let held = share.reserve(Holder::Connections, bytes, Rank::Start).ok_or_else(|| {
+            let what = format!("memory.budget has no room for {bytes} bytes of connection slots");
+            Error::new(ErrorKind::Memory, what)
+        })?;
+        Driver::begin(setup, &share, held).map_err(|error| Error::io("cannot start a shard", &error))
+    }
+
+    fn begin(setup: Setup, share: &Rc<Share>, slots_held: Reservation) -> io::Result<Self> {
         let local = Local::new();
         let finished = Arc::new(EventFd::new()?);
-        let worker = Worker::new(&setup, Rc::clone(&local), Arc::clone(&finished));
-        let capacity = setup.site.settings.memory.worker_connections;
+        let worker = Worker::new(&setup, share, Rc::clone(&local), Arc::clone(&finished));
+        let memory = &setup.site.settings.memory;
+        let (capacity, kept) = (memory.worker_connections, memory.buffer_pools);
         let driver = Driver {
             worker,
             slots: Slab::with_capacity(capacity + RESERVED_SLOTS),
@@ -123,6 +154,10 @@ impl Driver {
             messages: Vec::new(),
             stopping: false,
             shard: setup.index,
+            level: Level::Normal,
+            kept,
+            slots_held,
+            fed_at: 0,
         };
         watch(&driver.epoll, &driver.timer, TIMER)?;
         watch(&driver.epoll, &*driver.mailbox, MAILBOX)?;
@@ -304,7 +339,7 @@ impl Driver {
     }
 
     /// Serves a connection again without waiting for an event.
-    fn queue(&mut self, key: Key) {
+    pub(super) fn queue(&mut self, key: Key) {
         if let Some(slot) = self.slot(key)
             && !slot.flags.queued
         {
@@ -363,6 +398,7 @@ impl Driver {
             Message::Largest(limit, answer) => {
                 answer.give(census::largest(&self.slots, self.shard, limit));
             }
+            Message::Pressure(level) => self.relieve(level),
             Message::Drain => self.drain(),
             Message::HandOver => {
                 for index in 0..self.listeners.len() {
@@ -384,9 +420,22 @@ impl Driver {
     /// from now on, all of them stay, and no other comes in until enough have left.
     fn reload(&mut self, site: &Site) {
         self.worker.reload(site);
-        self.capacity = site.settings.memory.worker_connections;
-        let slots = self.capacity + RESERVED_SLOTS;
-        self.slots.reserve(slots.saturating_sub(self.slots.len()));
+        let memory = &site.settings.memory;
+        let bytes = slots_bytes(memory.worker_connections);
+        if self.slots_held.grow(bytes, Rank::Finish) {
+            self.capacity = memory.worker_connections;
+            let slots = self.capacity + RESERVED_SLOTS;
+            self.slots.reserve(slots.saturating_sub(self.slots.len()));
+        } else {
+            tracing::warn!(shard = self.shard, "memory is short: no more connections than before");
+            self.capacity = self.capacity.min(memory.worker_connections);
+        }
+        self.kept = memory.buffer_pools;
+        if self.level >= Level::High {
+            self.worker.pool.halve(self.kept);
+        } else {
+            self.worker.pool.resize(self.kept);
+        }
         tracing::debug!(shard = self.shard, "serving from a new configuration");
     }
 
@@ -457,6 +506,10 @@ impl Driver {
             self.housekeeping_at = u32::MAX;
             self.keep_house();
         }
+        if !self.worker.starved.is_empty() && tick > self.fed_at {
+            self.fed_at = tick;
+            self.feed_starved();
+        }
         if tick < self.worker.deadlines.earliest() {
             return;
         }
@@ -481,12 +534,16 @@ impl Driver {
     fn needs_housekeeping(&self) -> bool {
         self.worker.context.files.borrow().entries() > 0
             || !self.worker.mappings.is_empty()
+            || !self.worker.pool.is_empty()
+            || !self.worker.overflow.is_empty()
             || self.worker.access_log.as_ref().is_some_and(crate::log::AccessLog::has_lines)
     }
 
     fn keep_house(&mut self) {
         self.worker.context.files.borrow_mut().sweep(self.worker.now.millis);
         self.worker.mappings.sweep(self.worker.now.millis);
+        self.worker.pool.decay();
+        self.worker.overflow.decay(self.worker.now.millis);
         if let Some(log) = &mut self.worker.access_log {
             log.flush();
         }
@@ -494,7 +551,10 @@ impl Driver {
 
     /// Sets the timer to the next thing that is due, if that is earlier than what it is set to.
     fn arm(&mut self) {
-        let next = self.worker.deadlines.earliest().min(self.housekeeping_at).min(self.resume_at);
+        let mut next = self.worker.deadlines.earliest().min(self.housekeeping_at).min(self.resume_at);
+        if !self.worker.starved.is_empty() {
+            next = next.min(self.fed_at.max(Deadlines::tick(self.worker.now)) + 1);
+        }
         if next < self.armed && self.timer.arm(Deadlines::millis_until(next, self.worker.now)).is_ok() {
             self.armed = next;
         }
@@ -559,7 +619,7 @@ impl Driver {
         }
     }
 
-    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
+    pub(super) fn slot(&mut self, key: Key) -> Option<&mut Slot> {
         self.slots.get_mut(key.index as usize).filter(|slot| slot.generation == key.generation)
     }
 

@@ -10,12 +10,17 @@ use crate::{
     files::{MappedSlice, OpenFile},
     http::multipart::Multipart,
     http1::BodyDecoder,
-    memory::{Buffer, Gathered},
+    memory::{Buffer, Gathered, Rank, Reservation},
 };
 
+/// Pieces that wait for the socket and are contained in [`EXCHANGE_BYTES`].
+const UNSENT_CONTAINED: usize = 4;
+
 /// State of one connection between the first byte of a request and the last byte of its response.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Exchange {
+    /// What it counts for, in use or in the stock.
+    held: Reservation,
     /// Received bytes that no request has used yet: a partial head, or requests that wait their turn.
     pub input: Option<Buffer>,
     /// How far `input` was searched for the end of its head.
@@ -32,12 +37,16 @@ pub struct Exchange {
     pub file: Option<FileBody>,
     /// What will be logged and counted when the response has ended.
     pub record: Option<Record>,
+    /// What else it counts for: a handler that is waited for, the parts of a body that has several.
+    pub extra: Option<Reservation>,
+    /// When it began to wait for memory, in the shard's milliseconds; 0 while it does not.
+    pub starved_millis: u64,
 }
 
-// Sums of memory count it so, with the first places of `unsent` and what the allocator takes for the two.
+// It counts so, with the first places of `unsent` and what the allocator takes for the two.
 const _: () = assert!(
-    size_of::<Exchange>() + 4 * size_of::<Unsent>() + 16 <= EXCHANGE_BYTES,
-    "an exchange has outgrown what sums say"
+    size_of::<Exchange>() + UNSENT_CONTAINED * size_of::<Unsent>() + 16 <= EXCHANGE_BYTES,
+    "an exchange has outgrown what it counts for"
 );
 
 /// What an exchange holds, by what it is. Bodies from a cache count although others may hold them too: this is what a
@@ -63,8 +72,8 @@ pub struct Held {
 pub enum Unsent {
     /// Rendered by us: a head, a small body.
     Buffer(Buffer),
-    /// A cached body.
-    Shared(Bytes),
+    /// A cached body, which counts for itself, or another one and what it counts for.
+    Shared(Bytes, Option<Reservation>),
     /// A body of the program.
     Static(&'static [u8]),
     /// A part of a mapped file.
@@ -127,7 +136,7 @@ impl Unsent {
     pub fn length(&self) -> usize {
         match self {
             Unsent::Buffer(buffer) => buffer.filled().len(),
-            Unsent::Shared(bytes) => bytes.len(),
+            Unsent::Shared(bytes, _) => bytes.len(),
             Unsent::Static(bytes) => bytes.len(),
             Unsent::Mapped(slice) => slice.len(),
         }
@@ -137,7 +146,7 @@ impl Unsent {
     pub fn consume(&mut self, count: usize) {
         match self {
             Unsent::Buffer(buffer) => buffer.consume(count),
-            Unsent::Shared(bytes) => bytes::Buf::advance(bytes, count),
+            Unsent::Shared(bytes, _) => bytes::Buf::advance(bytes, count),
             Unsent::Static(bytes) => *bytes = bytes.get(count..).unwrap_or_default(),
             Unsent::Mapped(slice) => slice.consume(count),
         }
@@ -157,8 +166,8 @@ impl Held {
 }
 
 impl Exchange {
-    /// Bytes of memory that are held until the exchange is reset or dropped, and those of the exchange itself. Costs a
-    /// pass over what was not sent.
+    /// Bytes of memory that are held until the exchange is reset or dropped, and those that the exchange itself counts
+    /// for. Costs a pass over what was not sent.
     pub fn held_bytes(&self) -> usize {
         self.held().bytes()
     }
@@ -167,7 +176,7 @@ impl Exchange {
     pub fn held(&self) -> Held {
         let of = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.tier().bytes());
         let mut held = Held {
-            state_bytes: size_of::<Exchange>() + self.unsent.capacity() * size_of::<Unsent>(),
+            state_bytes: self.held.bytes() + self.extra.as_ref().map_or(0, Reservation::bytes),
             buffer_bytes: of(&self.input) + of(&self.head),
             request_body_bytes: self.gathered.as_ref().map_or(0, Gathered::capacity),
             ..Held::default()
@@ -175,16 +184,46 @@ impl Exchange {
         for piece in &self.unsent {
             match piece {
                 Unsent::Buffer(buffer) => held.buffer_bytes += buffer.tier().bytes(),
-                Unsent::Shared(bytes) => held.response_body_bytes += bytes.len(),
+                Unsent::Shared(bytes, None) => held.response_body_bytes += bytes.len(),
+                Unsent::Shared(_, Some(reserved)) => held.response_body_bytes += reserved.bytes(),
                 Unsent::Static(_) => {}
                 Unsent::Mapped(slice) => held.mapped_bytes += slice.len(),
             }
         }
         if let Some(file) = &self.file {
-            held.state_bytes += file.parts.as_ref().map_or(0, |parts| parts.held_bytes());
             held.direct_read_bytes = file.cold.as_ref().map_or(0, |cold| cold.held_bytes());
         }
         held
+    }
+
+    /// An exchange in which nothing is in use; `held` is [`EXCHANGE_BYTES`].
+    pub fn new(held: Reservation) -> Self {
+        Exchange {
+            held,
+            input: None,
+            scanned: 0,
+            head: None,
+            body: None,
+            gathered: None,
+            unsent: VecDeque::new(),
+            file: None,
+            record: None,
+            extra: None,
+            starved_millis: 0,
+        }
+    }
+
+    /// Makes room for `count` more pieces that wait for the socket. False when there is no memory for them.
+    #[must_use]
+    pub fn prepare_unsent(&mut self, count: usize) -> bool {
+        let pieces = self.unsent.len() + count;
+        if pieces <= self.unsent.capacity() {
+            return true;
+        }
+        let pieces = pieces.max(UNSENT_CONTAINED);
+        let beyond = pieces.saturating_sub(UNSENT_CONTAINED) * size_of::<Unsent>();
+        self.held.grow(EXCHANGE_BYTES + beyond, Rank::Finish)
+            && self.unsent.try_reserve_exact(pieces - self.unsent.len()).is_ok()
     }
 
     /// Gives everything back; the box can serve another request.
@@ -198,7 +237,13 @@ impl Exchange {
         self.body = None;
         self.gathered = None;
         self.unsent.clear();
+        if self.unsent.capacity() > UNSENT_CONTAINED {
+            self.unsent = VecDeque::new();
+            self.held.shrink(EXCHANGE_BYTES);
+        }
         self.record = None;
+        self.extra = None;
+        self.starved_millis = 0;
     }
 }
 
@@ -212,40 +257,66 @@ impl Drop for Exchange {
 mod tests {
     use super::*;
     use crate::{
-        config::BufferPools,
-        memory::{Allowance, BufferPool},
+        memory::{
+            Allowance, Share, Sources,
+            budget::tests::{budget, plenty},
+            pool::tests::pool_of,
+        },
+        metrics::Holder,
     };
 
+    fn exchange(share: &Rc<Share>) -> Exchange {
+        Exchange::new(share.reserve(Holder::Connections, EXCHANGE_BYTES, Rank::Start).unwrap())
+    }
+
     #[test]
-    fn held_bytes_are_those_of_every_part() {
-        let pool = BufferPool::new(
-            BufferPools { small: 0, medium: 0, large: 0, ..BufferPools::default() },
-            usize::MAX,
-        );
-        let mut exchange = Exchange::default();
-        assert_eq!(exchange.held_bytes(), size_of::<Exchange>());
-        exchange.input = pool.get(1);
-        exchange.head = pool.get(5000);
-        exchange.unsent.push_back(Unsent::Buffer(pool.get(64 << 10).unwrap()));
-        exchange.unsent.push_back(Unsent::Shared(Bytes::from_static(&[0; 1000]).slice(1..)));
+    fn held_bytes_are_those_of_every_part_and_what_the_budget_says() {
+        let share = plenty();
+        let pool = pool_of([0; 3], &share);
+        let mut exchange = exchange(&share);
+        assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES);
+        exchange.input = pool.get(1, Rank::Start);
+        exchange.head = pool.get(5000, Rank::Start);
+        assert!(exchange.prepare_unsent(3));
+        exchange.unsent.push_back(Unsent::Buffer(pool.get(64 << 10, Rank::Start).unwrap()));
+        let body = share.reserve(Holder::ResponseBodies, 1000, Rank::Start);
+        exchange.unsent.push_back(Unsent::Shared(Bytes::from_static(&[0; 1000]).slice(1..), body));
         exchange.unsent.push_back(Unsent::Static(&[0; 500]));
         let mut gathered = Gathered::new(200_000);
-        assert!(gathered.push(&[0; 100_000], &pool, &Allowance::new(1 << 20)));
+        let allowance = Allowance::new(1 << 20);
+        let sources = Sources { pool: &pool, share: &share, allowance: &allowance };
+        assert!(gathered.push(&[0; 100_000], sources));
         exchange.gathered = Some(gathered);
         let held = exchange.held();
         assert_eq!(
             held,
             Held {
-                state_bytes: size_of::<Exchange>() + exchange.unsent.capacity() * size_of::<Unsent>(),
+                state_bytes: EXCHANGE_BYTES,
                 buffer_bytes: (4 << 10) + (16 << 10) + (64 << 10),
                 request_body_bytes: 100_000_usize.next_multiple_of(4096),
-                response_body_bytes: 999,
+                response_body_bytes: 1000,
                 ..Held::default()
             }
         );
         assert_eq!(exchange.held_bytes(), held.bytes());
+        assert_eq!(share.budget().used_bytes(), held.bytes() as u64);
         exchange.reset();
-        let lists = exchange.unsent.capacity() * size_of::<Unsent>();
-        assert_eq!(exchange.held_bytes(), size_of::<Exchange>() + lists);
+        assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES);
+        assert_eq!(share.budget().used_bytes(), EXCHANGE_BYTES as u64);
+        drop(exchange);
+        assert_eq!(share.budget().used_bytes(), 0);
+    }
+
+    #[test]
+    fn many_pieces_count_and_are_refused_without_memory() {
+        let share = Share::new(&budget(EXCHANGE_BYTES * 2, 1), 0);
+        let mut exchange = exchange(&share);
+        assert!(exchange.prepare_unsent(UNSENT_CONTAINED));
+        assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES);
+        assert!(exchange.prepare_unsent(UNSENT_CONTAINED + 1));
+        assert!(exchange.held_bytes() > EXCHANGE_BYTES);
+        assert!(!exchange.prepare_unsent(1000));
+        exchange.reset();
+        assert_eq!(share.budget().used_bytes(), EXCHANGE_BYTES as u64);
     }
 }

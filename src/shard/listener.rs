@@ -14,7 +14,8 @@ use super::{
 };
 use crate::{
     admission::Client,
-    metrics::Shed,
+    memory::Level,
+    metrics::{Relief, Shed},
     sys::{
         epoll,
         socket::{self, Peer},
@@ -164,7 +165,9 @@ impl Driver {
             self.worker.metrics.count_shed(reason);
             flags.shed = true;
         }
-        let room = if admin { self.admins < ADMIN_SLOTS } else { !flags.shed || self.sheds < SHED_SLOTS };
+        // Who is told to come back takes no slot that a connection could have, unless there are plenty.
+        let sheds = self.sheds < SHED_SLOTS || self.open + self.sheds < self.capacity;
+        let room = if admin { self.admins < ADMIN_SLOTS } else { !flags.shed || sheds };
         if !room || self.slots.len() >= self.slots.capacity() {
             self.uncount(peer, listener, flags);
             // Not even a slot to linger in: the answer may be lost, the client is told as well as can be.
@@ -201,6 +204,11 @@ impl Driver {
     fn count(&self, peer: Peer, listener: u8, flags: &mut Flags) -> Result<(), Shed> {
         if self.open >= self.capacity {
             return Err(Shed::Capacity);
+        }
+        if self.worker.share.budget().level() == Level::Critical {
+            let relief = &self.worker.metrics.memory.relief;
+            relief[Relief::Refused as usize].increment();
+            return Err(Shed::Memory);
         }
         let (admission, limits) = (&self.worker.admission, &self.worker.client_limits);
         if let Some(cap) = admission.listener(listener.into()).filter(|cap| cap.is_on()) {

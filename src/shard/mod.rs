@@ -13,6 +13,7 @@ mod exchange;
 mod inbox;
 mod listener;
 mod outgoing;
+mod relief;
 mod responder;
 mod sender;
 mod slot;
@@ -23,6 +24,7 @@ pub use listener::{Accepted, Listening};
 
 use std::{
     cell::{Cell, RefCell},
+    collections::VecDeque,
     io,
     os::fd::{AsFd, OwnedFd},
     rc::Rc,
@@ -32,12 +34,12 @@ use std::{
 use crate::{
     admission::{Admission, Client, Exempt, Rate},
     clock::{Clock, Now},
-    error::{Error, Result},
+    error::Result,
     files::{ContentBounds, FileCache, MmapCache, PathBuffer},
     http::{Parts, date::DateCache},
     http1,
     log::{AccessLog, Lines},
-    memory::{Allowance, BufferPool},
+    memory::{Allowance, Budget, BufferPool, Level, Overflow, Share},
     metrics::{Registry, ShardMetrics},
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
     service::{Admin, Context, Health, Listings, Router, Site},
@@ -51,6 +53,7 @@ use driver::Driver;
 use exchange::Exchange;
 use inbox::Inbox;
 use outgoing::Outgoing;
+use slot::Key;
 
 /// Bytes received at once; also the most that one turn reads before it answers.
 const SCRATCH_BYTES: usize = 64 << 10;
@@ -78,6 +81,8 @@ pub enum Message {
     Listeners(mpsc::Sender<io::Result<Vec<(usize, OwnedFd)>>>),
     /// Say which connections hold most, so many at most.
     Largest(usize, Answer),
+    /// The level of pressure is this one; also once a second while it is critical.
+    Pressure(Level),
     /// Accept no more, close idle connections, end when the rest is answered.
     Drain,
     /// The same, but another process accepts what waits, for the admin listener too.
@@ -97,6 +102,10 @@ pub struct Setup {
     pub listeners: Vec<Listening>,
     /// What is counted over all shards.
     pub admission: Arc<Admission>,
+    /// What everything is reserved from.
+    pub budget: Arc<Budget>,
+    /// Free buffers that all shards share.
+    pub overflow: Arc<Overflow>,
     /// The time that all shards share.
     pub clock: Clock,
     /// Where other threads reach each shard; this one's is at `index`.
@@ -127,7 +136,7 @@ pub fn run(setup: Setup, ready: impl FnOnce(Result<()>)) {
                 ready(Ok(()));
                 driver.run().await;
             }
-            Err(error) => ready(Err(Error::io("cannot start a shard", &error))),
+            Err(error) => ready(Err(error)),
         }
     });
     metrics.executor_descriptors_left.add(executor.finish() as u64);
@@ -141,8 +150,12 @@ struct Worker {
     outgoing: Outgoing,
     #[allow(clippy::vec_box, reason = "a slot holds the box; the stock hands it over without a copy")]
     exchanges: Vec<Box<Exchange>>,
+    share: Rc<Share>,
     pool: BufferPool,
+    overflow: Arc<Overflow>,
     bodies: Rc<Allowance>,
+    /// Connections whose bodies wait for memory.
+    starved: VecDeque<Key>,
     router: Router,
     admin: Router,
     context: Rc<Context>,
@@ -171,12 +184,12 @@ struct Worker {
 }
 
 impl Worker {
-    fn new(setup: &Setup, local: Rc<Local>, finished: Arc<EventFd>) -> Self {
+    fn new(setup: &Setup, share: &Rc<Share>, local: Rc<Local>, finished: Arc<EventFd>) -> Self {
         let settings = &setup.site.settings;
         let clock = setup.clock;
         let now = clock.now();
         let (entries, contents) = file_cache_share(settings);
-        let files = FileCache::new(&settings.memory.open_file_cache, entries, contents);
+        let files = FileCache::new(&settings.memory.open_file_cache, entries, contents, &setup.budget);
         let context = Rc::new(Context {
             files: RefCell::new(files),
             offload: Offload::new(Arc::clone(&setup.jobs), finished),
@@ -197,7 +210,10 @@ impl Worker {
             path: PathBuffer::new(),
             outgoing: Outgoing::new(),
             exchanges: Vec::with_capacity(EXCHANGES_MAX),
-            pool: BufferPool::new(settings.memory.buffer_pools, buffers_in_use_max(settings)),
+            share: Rc::clone(share),
+            pool: BufferPool::new(settings.memory.buffer_pools, share, &setup.overflow),
+            overflow: Arc::clone(&setup.overflow),
+            starved: VecDeque::new(),
             bodies: Allowance::new(bodies_bytes_max(settings)),
             router: Router::new(&setup.site),
             admin: Router::single(Rc::new(admin)),
@@ -205,11 +221,12 @@ impl Worker {
                 settings.memory.mmap.file_bytes_max,
                 mapped_share(settings),
                 settings.shards,
+                &setup.budget,
                 Rc::clone(&context.offload),
             ),
             context,
             inbox: Inbox::new(local),
-            cold_permits: Permits::new(COLD_READERS_MAX),
+            cold_permits: Permits::new(COLD_READERS_MAX, share),
             metrics: Arc::clone(&setup.metrics),
             access_log: setup.lines.access_log(settings.access_log.as_ref(), Arc::clone(&setup.metrics)),
             lines: setup.lines.clone(),
@@ -241,7 +258,6 @@ impl Worker {
         self.body_bytes_max = settings.limits.body_bytes;
         self.requests_per_connection = settings.limits.requests_per_connection;
         self.deadlines.reload(&settings.timeouts);
-        self.pool.resize(settings.memory.buffer_pools, buffers_in_use_max(settings));
         self.bodies.resize(bodies_bytes_max(settings));
         if let Some(parts) = &mut self.parts {
             **parts = Parts::with_capacity(settings.limits.headers);
@@ -249,7 +265,12 @@ impl Worker {
         self.mappings.resize(settings.memory.mmap.file_bytes_max, mapped_share(settings));
         // Routes are numbered, and another configuration numbers them anew: what is still looked for on behalf of the
         // old one must not find its way into the cache, so that keeps the old context, with a cache that holds nothing.
-        let mut files = self.context.files.replace(FileCache::new(cache, 0, ContentBounds::default()));
+        let mut files = self.context.files.replace(FileCache::new(
+            cache,
+            0,
+            ContentBounds::default(),
+            self.share.budget(),
+        ));
         files.clear();
         let (entries, contents) = file_cache_share(settings);
         files.resize(cache, entries, contents, self.now.millis);
@@ -319,14 +340,10 @@ fn mapped_share(settings: &crate::config::Settings) -> usize {
     settings.memory.mmap.total_bytes_max / settings.shards.max(1)
 }
 
-/// Until there is a budget: every connection may hold a partial head and a kept response at their largest.
-fn buffers_in_use_max(settings: &crate::config::Settings) -> usize {
-    settings.memory.worker_connections.saturating_mul(128 << 10)
-}
-
-/// Bytes that the request bodies gathered by one shard may hold together.
+/// One body at its limit fits, as far as the budget allows it; together they take at most half of the budget.
 pub(crate) fn bodies_bytes_max(settings: &crate::config::Settings) -> usize {
-    usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX).max(BODIES_BYTES)
+    let body_bytes = usize::try_from(settings.limits.body_bytes).unwrap_or(usize::MAX);
+    body_bytes.max(BODIES_BYTES).min(settings.memory.budget_bytes / 2)
 }
 
 /// An epoll token that is not a connection: those have generation 0.

@@ -5,17 +5,20 @@ use std::{collections::VecDeque, io, ops::Range, os::fd::BorrowedFd};
 
 use bytes::{Buf, Bytes};
 
-use super::exchange::Unsent;
+use super::exchange::{Exchange, Unsent};
 use crate::{
     files::MappedSlice,
-    memory::BufferPool,
+    memory::{BufferPool, Rank, Reservation},
     sys::socket::{self, PIECES_MAX, Pieces},
 };
 
 /// Rendered bytes collected before they are sent; a head that would not fit is sent first.
 const RENDERED_BYTES_MAX: usize = 64 << 10;
+/// Bytes collected, bodies included, after which the next request waits until they were sent: a client that sends
+/// requests ahead and takes no response makes one response wait, not many.
+const COLLECTED_BYTES_MAX: usize = 256 << 10;
 /// Bodies up to this size are copied behind their head: cheaper than another element of the vector.
-const COPY_BYTES_MAX: usize = 4 << 10;
+pub(super) const COPY_BYTES_MAX: usize = 4 << 10;
 /// The largest pooled buffer.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -31,7 +34,7 @@ pub struct Outgoing {
 #[derive(Debug)]
 enum Piece {
     Rendered(Range<usize>),
-    Shared(Bytes),
+    Shared(Bytes, Option<Reservation>),
     Static(&'static [u8]),
     Mapped(MappedSlice),
 }
@@ -64,7 +67,9 @@ impl Outgoing {
 
     /// Whether another response should wait until this was sent.
     pub fn is_full(&self) -> bool {
-        self.rendered.len() >= RENDERED_BYTES_MAX / 2 || self.pieces.len() + 2 > PIECES_MAX
+        self.rendered.len() >= RENDERED_BYTES_MAX / 2
+            || self.pieces.len() + 2 > PIECES_MAX
+            || self.bytes >= COLLECTED_BYTES_MAX
     }
 
     /// Lets `render` append bytes, a head for instance.
@@ -89,23 +94,23 @@ impl Outgoing {
         }
     }
 
-    /// Appends a shared body.
-    pub fn push_shared(&mut self, body: Bytes) {
+    /// Appends a shared body, and what it counts for unless that is the business of whoever shares it.
+    pub fn push_shared(&mut self, body: Bytes, held: Option<Reservation>) {
         if body.len() <= COPY_BYTES_MAX {
             self.render(|rendered| rendered.extend_from_slice(&body));
         } else {
             self.bytes += body.len();
-            self.pieces.push(Piece::Shared(body));
+            self.pieces.push(Piece::Shared(body, held));
         }
     }
 
     /// Appends a body of this response alone; gives it back when it was copied.
-    pub fn push_owned(&mut self, body: Vec<u8>) -> Option<Vec<u8>> {
+    pub fn push_owned(&mut self, body: Vec<u8>, held: Option<Reservation>) -> Option<Vec<u8>> {
         if body.len() <= COPY_BYTES_MAX {
             self.render(|rendered| rendered.extend_from_slice(&body));
             return Some(body);
         }
-        self.push_shared(body.into());
+        self.push_shared(body.into(), held);
         None
     }
 
@@ -134,17 +139,23 @@ impl Outgoing {
         }
         let intact = self.pieces.iter().all(|piece| match piece {
             Piece::Mapped(slice) => slice.is_intact(),
-            Piece::Rendered(_) | Piece::Shared(_) | Piece::Static(_) => true,
+            Piece::Rendered(_) | Piece::Shared(..) | Piece::Static(_) => true,
         });
         self.clear();
         if intact { Ok(true) } else { Err(file_changed()) }
     }
 
-    /// Moves what was not sent to `unsent`, rendered bytes into pooled buffers. False when the pool has none
+    /// Moves what was not sent to `exchange`, rendered bytes into pooled buffers. False when there is no memory
     /// left: the response cannot be finished.
-    pub fn keep(&mut self, pool: &BufferPool, unsent: &mut VecDeque<Unsent>) -> bool {
+    pub fn keep(&mut self, pool: &BufferPool, exchange: &mut Exchange) -> bool {
         let mut skip = self.sent;
-        let mut kept = true;
+        // Rendered bytes may need two buffers.
+        let mut kept = exchange.prepare_unsent(self.pieces.len() + 1);
+        let unsent = &mut exchange.unsent;
+        if !kept {
+            self.clear();
+            return false;
+        }
         for piece in self.pieces.drain(..) {
             let length = piece.length();
             if skip >= length {
@@ -155,9 +166,9 @@ impl Outgoing {
                 Piece::Rendered(range) => {
                     kept &= keep_bytes(&self.rendered[range.start + skip..range.end], pool, unsent);
                 }
-                Piece::Shared(mut bytes) => {
+                Piece::Shared(mut bytes, held) => {
                     bytes.advance(skip);
-                    unsent.push_back(Unsent::Shared(bytes));
+                    unsent.push_back(Unsent::Shared(bytes, held));
                 }
                 Piece::Static(bytes) => unsent.push_back(Unsent::Static(&bytes[skip..])),
                 Piece::Mapped(mut slice) => {
@@ -185,7 +196,7 @@ impl Outgoing {
             }
             match piece {
                 Piece::Rendered(range) => pieces.push(&self.rendered[range.start + skip..range.end]),
-                Piece::Shared(bytes) => pieces.push(&bytes[skip..]),
+                Piece::Shared(bytes, _) => pieces.push(&bytes[skip..]),
                 Piece::Static(bytes) => pieces.push(&bytes[skip..]),
                 Piece::Mapped(slice) => push_mapped(&mut pieces, slice, skip),
             }
@@ -206,7 +217,7 @@ impl Piece {
     fn length(&self) -> usize {
         match self {
             Piece::Rendered(range) => range.len(),
-            Piece::Shared(bytes) => bytes.len(),
+            Piece::Shared(bytes, _) => bytes.len(),
             Piece::Static(bytes) => bytes.len(),
             Piece::Mapped(slice) => slice.len(),
         }
@@ -226,7 +237,7 @@ pub fn resume(
         for piece in unsent.iter().take(PIECES_MAX) {
             match piece {
                 Unsent::Buffer(buffer) => pieces.push(buffer.filled()),
-                Unsent::Shared(bytes) => pieces.push(bytes),
+                Unsent::Shared(bytes, _) => pieces.push(bytes),
                 Unsent::Static(bytes) => pieces.push(bytes),
                 Unsent::Mapped(slice) => push_mapped(&mut pieces, slice, 0),
             }
@@ -274,7 +285,7 @@ fn push_mapped<'b>(pieces: &mut Pieces<'b>, slice: &'b MappedSlice, skip: usize)
 fn keep_bytes(mut bytes: &[u8], pool: &BufferPool, unsent: &mut VecDeque<Unsent>) -> bool {
     while !bytes.is_empty() {
         let count = bytes.len().min(BUFFER_BYTES_MAX);
-        let Some(mut buffer) = pool.get(count) else { return false };
+        let Some(mut buffer) = pool.get(count, Rank::Finish) else { return false };
         if !buffer.extend_from_slice(&bytes[..count]) {
             return false;
         }

@@ -10,20 +10,39 @@ use std::{
     task::Poll,
 };
 
+use bytes::Bytes;
+
 use super::{
     Worker,
     connection::Step,
     exchange::{FileBody, Record},
+    outgoing::COPY_BYTES_MAX,
     sender::in_flight,
     slot::{Key, Slot, Stage},
 };
 use crate::{
     admission::{Rate, Verdict},
-    files::{self, Dotfiles},
+    files::{self, Dotfiles, MappedSlice},
     http::{Method, Request, Status, Version},
     http1::{self, Refusal},
+    memory::{Rank, Reservation},
+    metrics::Holder,
     service::{Body, BodyWanted, Call, Candidate, Outcome, Response, RouteFields},
 };
+
+/// What a handler that is waited for holds beside a copy of the request: its future and its task.
+const WAITING_BYTES: usize = 2 << 10;
+
+/// How a body leaves: chosen, and its memory reserved, before the head is rendered.
+enum Way {
+    Nothing,
+    Static(&'static [u8]),
+    Shared(Bytes, Option<Reservation>),
+    Owned(Vec<u8>, Option<Reservation>),
+    Mapped(MappedSlice),
+    /// After the head, from the exchange that the connection has for it.
+    File(FileBody),
+}
 
 impl Worker {
     /// What the handlers that may answer want of the request's body: the first that does not leave it to the next decides.
@@ -63,6 +82,10 @@ impl Worker {
             }
             Outcome::Next => self.respond(slot, request, Response::page(Status::NOT_FOUND)),
             Outcome::Pending(future) => {
+                if !self.wait_for_answer(slot, request) {
+                    self.refuse_for_memory(slot, request.bytes);
+                    return Step::Again;
+                }
                 let (inbox, metrics) = (Rc::clone(&self.inbox), Arc::clone(&self.metrics));
                 self.inbox.local().spawn(async move {
                     let mut response = catch(future).await.unwrap_or_else(|| {
@@ -72,7 +95,7 @@ impl Worker {
                     response.route_fields = fields;
                     inbox.answer(key, response);
                 });
-                self.wait_for_answer(slot, request)
+                Step::Wait
             }
         }
     }
@@ -145,25 +168,38 @@ impl Worker {
         (Outcome::Next, RouteFields::default())
     }
 
-    fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> Step {
-        let Some(head) = self.copy_to_pool(&request.bytes[..request.parts.length as usize], 0) else {
-            return Step::Close;
-        };
+    /// Keeps what the answer will need. False when there is no memory for it: then nothing has changed.
+    fn wait_for_answer(&mut self, slot: &mut Slot, request: Request<'_>) -> bool {
+        let head_length = request.parts.length as usize;
+        let Some(head) = self.copy_to_pool(&request.bytes[..head_length], 0) else { return false };
+        // The handler has a copy of its own.
+        let waiting_bytes = WAITING_BYTES + head_length;
+        let waiting = self.share.reserve(Holder::Connections, waiting_bytes, Rank::Start);
         let started_nanos = self.clock.nanos();
-        let exchange = self.exchange(slot);
+        let Some(exchange) = self.exchange(slot, Rank::Start).filter(|_| waiting.is_some()) else {
+            return false;
+        };
         exchange.head = Some(head);
+        exchange.extra = waiting;
         exchange.record = Some(Record { status: 0, body_bytes: 0, started_nanos });
         slot.stage = Stage::Waiting;
         slot.deadline = self.deadlines.write(self.now);
-        Step::Wait
+        true
     }
 
     /// Renders the response. A body in memory goes with it; a file follows in [`Stage::Sending`].
     pub(super) fn respond(&mut self, slot: &mut Slot, request: Request<'_>, mut response: Response) -> Step {
-        slot.requests = slot.requests.wrapping_add(1);
         if response.status.forbids_content() {
             response.body = Body::Empty;
         }
+        let length = if request.method() == Method::Head { 0 } else { response.body.length() };
+        let content_length = response.content_length();
+        let body = std::mem::replace(&mut response.body, Body::Empty);
+        let Some(way) = (if length == 0 { Some(Way::Nothing) } else { self.way(slot, body) }) else {
+            self.refuse_for_memory(slot, request.bytes);
+            return Step::Again;
+        };
+        slot.requests = slot.requests.wrapping_add(1);
         let limit = self.requests_per_connection;
         let keep_alive = request.parts.keep_alive
             && !slot.flags.close
@@ -190,7 +226,7 @@ impl Worker {
                     freshness.as_deref().unwrap_or_default(),
                     &response.fields,
                 ],
-                response.content_length(),
+                content_length,
                 connection,
             );
         });
@@ -198,32 +234,20 @@ impl Worker {
         let status = response.status.code();
         self.context.recycle(response.fields);
         let waited = slot.exchange.as_mut().and_then(|exchange| exchange.record.take());
-        let body = if request.method() == Method::Head { Body::Empty } else { response.body };
-        let length = body.length();
-        match body {
-            Body::Empty => {}
-            Body::Static(bytes) => self.outgoing.push_static(bytes),
-            Body::Shared(bytes) => self.outgoing.push_shared(bytes),
-            Body::Owned(bytes) => {
-                if let Some(copied) = self.outgoing.push_owned(bytes) {
+        match way {
+            Way::Nothing => {}
+            Way::Static(bytes) => self.outgoing.push_static(bytes),
+            Way::Shared(bytes, held) => self.outgoing.push_shared(bytes, held),
+            Way::Owned(bytes, held) => {
+                if let Some(copied) = self.outgoing.push_owned(bytes, held) {
                     self.context.recycle(copied);
                 }
             }
-            Body::File { length: 0, .. } => {}
-            Body::File { file, offset, length }
-                if let Some(slice) = self.mappings.slice(&file, offset, length, self.now.millis) =>
-            {
+            Way::Mapped(slice) => {
                 self.metrics.mapped_sent_bytes.add(length);
                 self.outgoing.push_mapped(slice);
             }
-            Body::File { file, offset, length } => {
-                let body = FileBody::new(file, offset, offset + length);
-                return self.begin_file(slot, request, status, waited, body);
-            }
-            Body::Multipart { file, parts } => {
-                let body = FileBody { parts: Some(parts), ..FileBody::new(file, 0, 0) };
-                return self.begin_file(slot, request, status, waited, body);
-            }
+            Way::File(body) => return self.begin_file(slot, request, status, waited, body),
         }
         self.count_response(status);
         match waited {
@@ -235,6 +259,48 @@ impl Worker {
         let started_nanos = waited.map_or(self.turn_nanos, |record| record.started_nanos);
         self.log_access(slot, Some(request), Record { status, body_bytes: length, started_nanos });
         Step::Again
+    }
+
+    /// How a body will leave, with the memory that takes; `None` when there is none.
+    fn way(&mut self, slot: &mut Slot, body: Body) -> Option<Way> {
+        Some(match body {
+            Body::Empty => Way::Nothing,
+            Body::Static(bytes) => Way::Static(bytes),
+            Body::Cached(bytes) => Way::Shared(bytes, None),
+            Body::Shared(bytes) => {
+                let held = self.reserve_body(slot, bytes.len())?;
+                Way::Shared(bytes, held)
+            }
+            Body::Owned(bytes) => {
+                let held = self.reserve_body(slot, bytes.capacity())?;
+                Way::Owned(bytes, held)
+            }
+            Body::File { file, offset, length } => {
+                match self.mappings.slice(&file, offset, length, self.now.millis) {
+                    Some(slice) => Way::Mapped(slice),
+                    None => {
+                        self.exchange(slot, Rank::Start)?;
+                        Way::File(FileBody::new(file, offset, offset + length))
+                    }
+                }
+            }
+            Body::Multipart { file, parts } => {
+                let held = self.share.reserve(Holder::Connections, parts.held_bytes(), Rank::Start)?;
+                self.exchange(slot, Rank::Start)?.extra = Some(held);
+                Way::File(FileBody { parts: Some(parts), ..FileBody::new(file, 0, 0) })
+            }
+        })
+    }
+
+    /// Reserves for a body in memory, unless it is so small that it is copied behind its head. `None` is a refusal.
+    #[allow(clippy::option_option, reason = "the outer one is whether there is memory, as for every way")]
+    fn reserve_body(&self, slot: &Slot, bytes: usize) -> Option<Option<Reservation>> {
+        if bytes <= COPY_BYTES_MAX {
+            return Some(None);
+        }
+        // Who watches a server that is short of memory must be able to.
+        let rank = if slot.flags.admin { Rank::Finish } else { Rank::Start };
+        self.share.reserve(Holder::ResponseBodies, bytes, rank).map(Some)
     }
 
     /// A file follows the head that was rendered; of several parts the first, behind its text.
@@ -252,7 +318,8 @@ impl Worker {
         } else {
             None
         };
-        let exchange = self.exchange(slot);
+        // There since `way`.
+        let Some(exchange) = &mut slot.exchange else { return Step::Close };
         exchange.file = Some(body);
         exchange.record = Some(Record { status, body_bytes: 0, started_nanos });
         exchange.head = head;
@@ -262,13 +329,27 @@ impl Worker {
         Step::Again
     }
 
+    /// There is no memory for the request that `bytes` begin with: says so with bytes of the program, which takes none,
+    /// and ends the connection.
+    pub(super) fn refuse_for_memory(&mut self, slot: &mut Slot, bytes: &[u8]) {
+        self.outgoing.push_static(super::SHED_RESPONSE);
+        self.end_refused(slot, Status::SERVICE_UNAVAILABLE.code());
+        self.log_refused(slot, bytes, Status::SERVICE_UNAVAILABLE.code());
+    }
+
     /// Answers `bytes`, which are not a request we accept, and ends the connection.
     pub(super) fn refuse(&mut self, slot: &mut Slot, refusal: Refusal, bytes: &[u8]) {
         self.metrics.count_refusal(refusal.index());
         let date = self.date.line(self.now.unix_seconds);
         let with_body = !bytes.trim_ascii_start().starts_with(b"HEAD ");
         self.outgoing.render(|out| http1::write_refusal(out, refusal, date, with_body));
-        self.count_response(refusal.status().code());
+        self.end_refused(slot, refusal.status().code());
+        self.log_refused(slot, bytes, refusal.status().code());
+    }
+
+    /// The refusal that was rendered is the connection's last response. What the request held is given back.
+    fn end_refused(&mut self, slot: &mut Slot, status: u16) {
+        self.count_response(status);
         slot.requests = slot.requests.wrapping_add(1);
         slot.flags.close = true;
         slot.flags.linger = true;
@@ -279,8 +360,8 @@ impl Worker {
             exchange.body = None;
             exchange.gathered = None;
             exchange.record = None;
+            exchange.extra = None;
         }
-        self.log_refused(slot, bytes, refusal.status().code());
     }
 
     /// Sends what the turn collected and sets what the connection waits for next.

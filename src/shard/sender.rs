@@ -19,7 +19,7 @@ use super::{
 use crate::{
     http::{Known, Request, range::ByteRange},
     http1, log,
-    memory::Buffer,
+    memory::{Buffer, Rank},
     sys::{
         open::{self, Residency},
         sendfile::sendfile,
@@ -130,10 +130,11 @@ impl Worker {
             }
             self.metrics.bytes_sent.add((bytes - self.outgoing.len()) as u64);
         }
-        self.exchange(slot);
+        if self.exchange(slot, Rank::Finish).is_none() {
+            return Err(io::ErrorKind::OutOfMemory.into());
+        }
         let Some(exchange) = &mut slot.exchange else { return Ok(true) };
-        let stored = self.outgoing.keep(&self.pool, &mut exchange.unsent);
-        if !stored {
+        if !self.outgoing.keep(&self.pool, exchange) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
         if !kept {
@@ -263,6 +264,7 @@ impl Worker {
     fn finish_file(&mut self, slot: &mut Slot) {
         let Some(exchange) = &mut slot.exchange else { return };
         exchange.file = None;
+        exchange.extra = None;
         let (record, head) = (exchange.record.take(), exchange.head.take());
         if let Some(record) = record {
             self.count_response(record.status);

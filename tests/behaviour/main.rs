@@ -24,6 +24,7 @@ mod limits;
 mod listing;
 mod logs;
 mod mapped;
+mod memory;
 mod mirror;
 mod ranges;
 mod refusals;

@@ -204,6 +204,14 @@ fn a_connection_closed_for_want_of_buffers_is_not_a_panic() {
     );
     let server = TestServer::from_yaml(&text, folder);
     let mut client = server.connect();
+    assert_eq!(client.ask("GET /big HTTP/1.1\r\nHost: t\r\n\r\n").status, 200);
+    // All memory there is, down to the last small buffer.
+    let mut charged = 0;
+    for bytes in (10..30).rev().map(|power| 1 << power) {
+        while server.server.charge(bytes).is_ok() {
+            charged += bytes;
+        }
+    }
     // A large request behind them keeps the rest above 16 KB.
     let mut sender = client.stream.try_clone().unwrap();
     let thread = std::thread::spawn(move || {
@@ -214,5 +222,6 @@ fn a_connection_closed_for_want_of_buffers_is_not_a_panic() {
     let _ = thread.join();
     let panics = server.metric("webserver_panics_total");
     assert_eq!(panics, 0, "{received}");
+    server.server.release(charged);
     wait_until("another client to be served", || server.get("/big").status == 200);
 }

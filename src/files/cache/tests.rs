@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     config::sizes::OPEN_FILE_BYTES,
     files::{How, Negotiated, Root, open::open},
-    memory::heap::tests::bytes_kept_by,
+    memory::{budget::tests::plenty, heap::tests::bytes_kept_by},
 };
 use std::{
     collections::BTreeMap,
@@ -49,7 +49,11 @@ impl Site {
     fn new(config: &OpenFileCache, entries: usize, content_bytes_max: usize) -> Site {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::open(3, folder.path()).unwrap();
-        Site { folder, root, cache: FileCache::new(config, entries, contents(content_bytes_max)) }
+        Site {
+            folder,
+            root,
+            cache: FileCache::new(config, entries, contents(content_bytes_max), plenty().budget()),
+        }
     }
 
     fn write(&self, name: &str, content: impl AsRef<[u8]>) {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::memory::budget::tests::plenty;
 use crate::{
     files::{How, Negotiated, Opened, Root, open::open},
     runtime::Jobs,
@@ -28,7 +29,7 @@ impl Fixture {
         let root = Root::open(0, folder.path()).unwrap();
         let jobs = Arc::new(Jobs::start(1).unwrap());
         let offload = Offload::new(Arc::clone(&jobs), Arc::new(EventFd::new().unwrap()));
-        let cache = MmapCache::new(file_bytes_max, total_bytes_max, 1, offload);
+        let cache = MmapCache::new(file_bytes_max, total_bytes_max, 1, plenty().budget(), offload);
         Fixture { folder, root, jobs, cache }
     }
 
@@ -214,7 +215,8 @@ fn a_mapping_that_nobody_came_for_is_unmapped() {
 #[test]
 fn files_are_remembered_up_to_the_shards_share() {
     let mut fixture = Fixture::new(1 << 20, 1 << 20);
-    fixture.cache = MmapCache::new(1 << 20, 1 << 20, FILES_MAX / 2, Rc::clone(&fixture.cache.offload));
+    fixture.cache =
+        MmapCache::new(1 << 20, 1 << 20, FILES_MAX / 2, plenty().budget(), Rc::clone(&fixture.cache.offload));
     let files = [1, 2, 3].map(|bytes| fixture.write(&bytes.to_string(), bytes));
     for file in &files {
         assert!(fixture.cache.slice(file, 0, 1, 0).is_none());

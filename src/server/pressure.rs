@@ -1,0 +1,108 @@
+//! The thread that decides about the level of pressure: it sleeps until so many bytes are taken that the level may be
+//! another, tells the shards and the host, and writes one line into the log for each change.
+
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use super::{OnPressure, Options};
+use crate::{
+    memory::{Budget, Level, budget::Assessment},
+    runtime::Mailbox,
+    shard::Message,
+    sys::thread,
+};
+
+/// How often it looks while the level is not normal, or about to change: not every byte rings the alarm.
+const LOOK: Duration = Duration::from_millis(50);
+/// How often the shards are told that the level is still critical.
+const REPEAT: Duration = Duration::from_secs(1);
+/// Messages in a shard's mailbox above which it is not told now but at the next look: others must find room.
+const MESSAGES_MAX: usize = 128;
+
+/// Starts the thread. It ends when the budget is closed.
+pub(super) fn start(
+    budget: &Arc<Budget>,
+    shards: &Arc<[Arc<Mailbox<Message>>]>,
+    options: &Options,
+    dispatch: tracing::Dispatch,
+) -> io::Result<JoinHandle<()>> {
+    let (budget, shards, host) = (Arc::clone(budget), Arc::clone(shards), options.on_pressure.clone());
+    thread::spawn("webserver/mem", move || {
+        let _logging = tracing::dispatcher::set_default(&dispatch);
+        Watch { budget, told: vec![Level::Normal; shards.len()], shards, host, critical_since: None }.run();
+    })
+}
+
+struct Watch {
+    budget: Arc<Budget>,
+    shards: Arc<[Arc<Mailbox<Message>>]>,
+    /// What each shard was told last.
+    told: Vec<Level>,
+    host: Option<OnPressure>,
+    /// When the shards were told last that the level is critical.
+    critical_since: Option<Instant>,
+}
+
+impl Watch {
+    fn run(mut self) {
+        let mut calm = true;
+        while self.budget.wait((!calm).then_some(LOOK)) {
+            let (assessment, changed) = self.budget.assess();
+            if changed {
+                log(&assessment);
+                self.critical_since = None;
+            }
+            let repeat = assessment.level == Level::Critical
+                && self.critical_since.is_none_or(|since| since.elapsed() >= REPEAT);
+            if repeat {
+                self.critical_since = Some(Instant::now());
+            }
+            self.tell(assessment.level, repeat);
+            if changed {
+                self.call(&assessment);
+            }
+            calm = assessment.level == Level::Normal
+                && !self.budget.is_near_next_level()
+                && self.told.iter().all(|told| *told == Level::Normal);
+            if !calm {
+                // However often the alarm rings: the shards need a moment to do something about it.
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        }
+    }
+
+    fn tell(&mut self, level: Level, repeat: bool) {
+        for (shard, told) in self.shards.iter().zip(&mut self.told) {
+            if (*told != level || repeat) && shard.send_below(MESSAGES_MAX, Message::Pressure(level)).is_ok()
+            {
+                *told = level;
+            }
+        }
+    }
+
+    /// The host's function is the host's: whatever it does, the thread goes on.
+    fn call(&self, assessment: &Assessment) {
+        if let Some(host) = &self.host {
+            let Assessment { level, used_bytes, budget_bytes } = *assessment;
+            if catch_unwind(AssertUnwindSafe(|| host(level, used_bytes, budget_bytes))).is_err() {
+                tracing::error!("the host's function for memory pressure panicked");
+            }
+        }
+    }
+}
+
+fn log(assessment: &Assessment) {
+    let Assessment { level, used_bytes, budget_bytes } = assessment;
+    let percent = used_bytes.saturating_mul(100) / (*budget_bytes).max(1);
+    let level = level.name();
+    if assessment.level > Level::Elevated {
+        tracing::warn!(level, used_bytes, budget_bytes, percent, "memory pressure");
+    } else {
+        tracing::info!(level, used_bytes, budget_bytes, percent, "memory pressure");
+    }
+}
