@@ -10,7 +10,8 @@ use super::{
 use crate::{
     clock::Now,
     config::{self, AccessFormat},
-    metrics::ShardMetrics,
+    memory::{Budget, Charge},
+    metrics::{Holder, ShardMetrics},
     sys::socket::Peer,
 };
 
@@ -26,13 +27,15 @@ const ERROR_STATUS_MIN: u16 = 400;
 /// One shard's part of the access log.
 ///
 /// It holds at most eight batches of 64 KB, made when they are first needed and reused from then on. While all
-/// of them are on their way to a writer that does not keep up, lines are dropped and counted in
-/// `ShardMetrics::access_log_dropped`.
+/// of them are on their way to a writer that does not keep up, or when the memory budget has no room for another, lines are
+/// dropped and counted in `ShardMetrics::access_log_dropped`.
 #[derive(Debug)]
 pub struct AccessLog {
     /// The batch being filled; without capacity until a line needs one.
     batch: Vec<u8>,
-    batches_made: usize,
+    /// What each batch that was made counts for.
+    batches: Vec<Charge>,
+    budget: Arc<Budget>,
     queue: BatchQueue,
     /// The output that the lines of this batch are for.
     output: u32,
@@ -65,10 +68,12 @@ impl AccessLog {
         queue: BatchQueue,
         output: u32,
         metrics: Arc<ShardMetrics>,
+        budget: Arc<Budget>,
     ) -> Self {
         AccessLog {
             batch: Vec::new(),
-            batches_made: 0,
+            batches: Vec::with_capacity(BATCHES_MAX),
+            budget,
             queue,
             output,
             metrics,
@@ -152,8 +157,11 @@ impl AccessLog {
     }
 
     fn make_batch(&mut self) {
-        if self.batches_made < BATCHES_MAX && self.batch.try_reserve_exact(BATCH_BYTES).is_ok() {
-            self.batches_made += 1;
+        if self.batches.len() < BATCHES_MAX
+            && let Some(held) = self.budget.charge(Holder::Logs, BATCH_BYTES)
+            && self.batch.try_reserve_exact(BATCH_BYTES).is_ok()
+        {
+            self.batches.push(held);
         }
     }
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     Error, ErrorKind, Result,
     config::{self, Level, LogPath},
+    memory::Budget,
     metrics::{LogMetrics, ShardMetrics},
 };
 use thread::Thread;
@@ -82,9 +83,11 @@ impl Lines {
         &self,
         config: Option<&config::AccessLog>,
         metrics: Arc<ShardMetrics>,
+        budget: &Arc<Budget>,
     ) -> Option<AccessLog> {
         let (config, jobs) = (config?, self.0.jobs.get()?);
-        Some(AccessLog::new(config, BatchQueue::new(jobs.clone()), self.0.output.load(Relaxed), metrics))
+        let (queue, output) = (BatchQueue::new(jobs.clone()), self.0.output.load(Relaxed));
+        Some(AccessLog::new(config, queue, output, metrics, Arc::clone(budget)))
     }
 
     /// A shard's access log under another configuration: what was recorded goes where it would have gone.
@@ -93,13 +96,14 @@ impl Lines {
         log: Option<AccessLog>,
         config: Option<&config::AccessLog>,
         metrics: &Arc<ShardMetrics>,
+        budget: &Arc<Budget>,
     ) -> Option<AccessLog> {
         match (log, config) {
             (Some(mut log), Some(config)) => {
                 log.change(config, self.0.output.load(Relaxed));
                 Some(log)
             }
-            (_, config) => self.access_log(config, Arc::clone(metrics)),
+            (_, config) => self.access_log(config, Arc::clone(metrics), budget),
         }
     }
 }

@@ -17,11 +17,11 @@ use std::{
 use slab::Slab;
 
 use super::{
-    Message, Setup, Worker, census,
+    Message, Setup, Worker,
     connection::Step,
-    deadline::{DRAIN_GRACE, Deadlines},
+    deadline::Deadlines,
     inbox::Notice,
-    listener::{DRAIN_ACCEPTS, Listening, RESERVED_SLOTS},
+    listener::{Listening, RESERVED_SLOTS},
     slot::{Key, SLOT_BYTES, Slot, Stage},
     token, watch,
 };
@@ -31,7 +31,6 @@ use crate::{
     memory::{Level, Rank, Reservation, Share},
     metrics::{Holder, Registry},
     runtime::{self, Local, Mailbox, Parking, yield_now},
-    service::Site,
     sys::{
         epoll::{self, Epoll, Event},
         event::{EventFd, TimerFd},
@@ -86,7 +85,7 @@ pub(super) struct Driver {
     parking: Parking,
     notices: Vec<Notice>,
     messages: Vec<Message>,
-    stopping: bool,
+    pub(super) stopping: bool,
     /// The shard's number, for the log.
     pub(super) shard: usize,
     /// The level of pressure that was obeyed last.
@@ -94,13 +93,13 @@ pub(super) struct Driver {
     /// Free buffers that are kept while memory is not short.
     pub(super) kept: BufferPools,
     /// What the slots count for.
-    slots_held: Reservation,
+    pub(super) slots_held: Reservation,
     /// Tick at which bodies last looked for memory.
     fed_at: u32,
 }
 
 /// What the slots of so many connections, and those beside them, count for.
-fn slots_bytes(connections: usize) -> usize {
+pub(super) fn slots_bytes(connections: usize) -> usize {
     (connections + RESERVED_SLOTS) * SLOT_BYTES
 }
 
@@ -375,114 +374,6 @@ impl Driver {
         self.notices = notices;
     }
 
-    fn obey(&mut self, message: Message) {
-        match message {
-            Message::Accepted(accepted) => self.take_in(accepted),
-            // Whoever asked may have given up waiting.
-            Message::Present(here) => {
-                let _ = here.send(());
-            }
-            Message::Reload(site, changes, done) => {
-                self.reload(&site);
-                for change in changes {
-                    tracing::info!("reloaded: {change}");
-                }
-                let _ = done.send(());
-            }
-            Message::Listeners(answer) => {
-                let duplicate = |listening: &Listening| {
-                    Ok((listening.listener, socket::duplicate(listening.socket.as_fd())?))
-                };
-                let _ = answer.send(self.listeners.iter().flatten().map(duplicate).collect());
-            }
-            Message::Largest(limit, answer) => {
-                answer.give(census::largest(&self.slots, self.shard, limit));
-            }
-            Message::Pressure(level) => self.relieve(level),
-            Message::Drain => self.drain(),
-            Message::HandOver => {
-                for index in 0..self.listeners.len() {
-                    self.close_listener(index);
-                }
-                self.drain();
-            }
-            Message::Stop => {
-                self.drain();
-                self.stopping = true;
-                self.listeners.clear();
-                self.worker.context.offload.close();
-                self.close_where(|_| true);
-            }
-        }
-    }
-
-    /// Takes over another configuration. More connections get their slots now; when there are more than are allowed
-    /// from now on, all of them stay, and no other comes in until enough have left.
-    fn reload(&mut self, site: &Site) {
-        self.worker.reload(site);
-        let memory = &site.settings.memory;
-        let bytes = slots_bytes(memory.worker_connections);
-        if self.slots_held.grow(bytes, Rank::Finish) {
-            self.capacity = memory.worker_connections;
-            let slots = self.capacity + RESERVED_SLOTS;
-            self.slots.reserve(slots.saturating_sub(self.slots.len()));
-        } else {
-            tracing::warn!(shard = self.shard, "memory is short: no more connections than before");
-            self.capacity = self.capacity.min(memory.worker_connections);
-        }
-        self.kept = memory.buffer_pools;
-        if self.level >= Level::High {
-            self.worker.pool.halve(self.kept);
-        } else {
-            self.worker.pool.resize(self.kept);
-        }
-        tracing::debug!(shard = self.shard, "serving from a new configuration");
-    }
-
-    /// Takes what waits in the queues of the listeners, closes them, and lets go of who waits for nothing.
-    fn drain(&mut self) {
-        if std::mem::replace(&mut self.worker.draining, true) {
-            return;
-        }
-        tracing::info!(shard = self.shard, connections = self.open, "draining");
-        for index in 0..self.listeners.len() {
-            if self.listeners[index].as_ref().is_some_and(|listening| !listening.admin) {
-                for _ in 0..DRAIN_ACCEPTS {
-                    if !self.accept(index) {
-                        break;
-                    }
-                }
-                self.close_listener(index);
-            }
-        }
-        let now = self.worker.now;
-        let deadlines = &mut self.worker.deadlines;
-        deadlines.begin_drain();
-        let soon = deadlines.within(DRAIN_GRACE, now);
-        let mut resting = Vec::new();
-        for (index, slot) in &mut self.slots {
-            match slot.stage {
-                Stage::Idle if slot.flags.admin => {}
-                Stage::Idle if !deadlines.answered_lately(slot.deadline, now) => {
-                    slot.ask_to_end();
-                    resting.push(Key { index: index as u32, generation: slot.generation });
-                }
-                Stage::Idle | Stage::Fresh => slot.deadline = slot.deadline.min(soon),
-                _ => {}
-            }
-        }
-        for key in resting {
-            self.queue(key);
-        }
-    }
-
-    fn close_listener(&mut self, index: usize) {
-        if let Some(listening) = self.listeners[index].take() {
-            // A duplicate in another shard, or in another process, would keep the registration alive.
-            let _ = self.epoll.remove(listening.socket.as_fd());
-        }
-    }
-
     fn is_over(&self) -> bool {
         self.worker.draining
             && self.open == 0
@@ -597,7 +488,7 @@ impl Driver {
         self.worker.metrics.connections_closed.add(1);
     }
 
-    fn close_where(&mut self, matches: impl Fn(&Slot) -> bool) {
+    pub(super) fn close_where(&mut self, matches: impl Fn(&Slot) -> bool) {
         for key in self.keys_where(matches) {
             self.close(key);
         }

@@ -12,6 +12,7 @@ mod driver;
 mod exchange;
 mod inbox;
 mod listener;
+mod messages;
 mod outgoing;
 mod relief;
 mod responder;
@@ -228,7 +229,11 @@ impl Worker {
             inbox: Inbox::new(local),
             cold_permits: Permits::new(COLD_READERS_MAX, share),
             metrics: Arc::clone(&setup.metrics),
-            access_log: setup.lines.access_log(settings.access_log.as_ref(), Arc::clone(&setup.metrics)),
+            access_log: setup.lines.access_log(
+                settings.access_log.as_ref(),
+                Arc::clone(&setup.metrics),
+                &setup.budget,
+            ),
             lines: setup.lines.clone(),
             admission: Arc::clone(&setup.admission),
             client_limits: ClientLimits::new(settings),
@@ -250,8 +255,12 @@ impl Worker {
     fn reload(&mut self, site: &Site) {
         let settings = &site.settings;
         let cache = &settings.memory.open_file_cache;
-        self.access_log =
-            self.lines.change(self.access_log.take(), settings.access_log.as_ref(), &self.metrics);
+        self.access_log = self.lines.change(
+            self.access_log.take(),
+            settings.access_log.as_ref(),
+            &self.metrics,
+            self.share.budget(),
+        );
         self.router = Router::new(site);
         self.limits = limits(settings);
         self.client_limits = ClientLimits::new(settings);

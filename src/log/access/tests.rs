@@ -8,7 +8,7 @@ use crate::{
         queue::{self, Job},
         text::FIELD_BYTES_MAX,
     },
-    memory::heap::tests::allocations_during,
+    memory::{budget::tests::budget, heap::tests::allocations_during},
 };
 
 fn access_log() -> (AccessLog, Receiver<Job>) {
@@ -18,7 +18,10 @@ fn access_log() -> (AccessLog, Receiver<Job>) {
 fn configured(format: AccessFormat, sample: u32) -> (AccessLog, Receiver<Job>) {
     let (jobs, received) = queue::channel(1);
     let config = config::AccessLog { format, sample, ..config::AccessLog::default() };
-    (AccessLog::new(&config, BatchQueue::new(jobs), 0, Arc::new(ShardMetrics::new(0))), received)
+    (
+        AccessLog::new(&config, BatchQueue::new(jobs), 0, Arc::new(ShardMetrics::new(0)), budget(1 << 30, 1)),
+        received,
+    )
 }
 
 fn at(unix_seconds: u64) -> Now {
@@ -239,7 +242,8 @@ fn drops_and_counts_when_every_batch_is_under_way_and_recovers() {
 fn keeps_its_lines_while_the_queue_is_full() {
     let (jobs, received) = std::sync::mpsc::sync_channel(1);
     let config = config::AccessLog::default();
-    let mut log = AccessLog::new(&config, BatchQueue::new(jobs), 0, Arc::new(ShardMetrics::new(0)));
+    let mut log =
+        AccessLog::new(&config, BatchQueue::new(jobs), 0, Arc::new(ShardMetrics::new(0)), budget(1 << 30, 1));
     log.record(&entry());
     log.flush();
     log.record(&entry());
@@ -310,4 +314,23 @@ fn what_a_line_costs() {
             );
         }
     }
+}
+
+#[test]
+fn without_memory_for_a_batch_lines_are_dropped_and_counted() {
+    let (jobs, received) = queue::channel(1);
+    let metrics = Arc::new(ShardMetrics::new(0));
+    let budget = budget(BATCH_BYTES * 2, 1);
+    let all = budget.charge(Holder::Host, BATCH_BYTES).unwrap();
+    let config = config::AccessLog::default();
+    let mut log =
+        AccessLog::new(&config, BatchQueue::new(jobs), 0, Arc::clone(&metrics), Arc::clone(&budget));
+    log.record(&entry());
+    assert_eq!((metrics.access_log_dropped.value(), log.has_lines()), (1, false));
+    drop(all);
+    log.record(&entry());
+    assert_eq!((metrics.access_log_dropped.value(), log.has_lines()), (1, true));
+    assert_eq!(budget.used_bytes(), BATCH_BYTES as u64);
+    drop((log, received));
+    assert_eq!(budget.used_bytes(), 0);
 }

@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::*;
+use crate::memory::budget::tests::budget;
 use crate::{
     clock::Now,
     config::AccessFormat,
@@ -47,7 +48,7 @@ fn entry() -> Entry<'static> {
 /// A shard's access log in the usual format.
 fn access_log(writer: &Writer, metrics: &Arc<ShardMetrics>) -> Option<AccessLog> {
     let config = writer.plan.access.as_ref().map(|_| config::AccessLog::default());
-    writer.lines().access_log(config.as_ref(), Arc::clone(metrics))
+    writer.lines().access_log(config.as_ref(), Arc::clone(metrics), &budget(1 << 30, 1))
 }
 
 /// Whether an error would be written anywhere.
@@ -373,7 +374,8 @@ fn a_reload_takes_access_lines_from_one_file_to_another_and_mixes_none() {
     let combined = config::AccessLog::default();
     let json = config::AccessLog { format: AccessFormat::Json, ..combined.clone() };
     // Two shards, of which one turns later than the other.
-    let mut shards = [(); 2].map(|()| lines.access_log(Some(&combined), Arc::clone(&metrics)));
+    let budget = budget(1 << 30, 1);
+    let mut shards = [(); 2].map(|()| lines.access_log(Some(&combined), Arc::clone(&metrics), &budget));
     for shard in shards.iter_mut().flatten() {
         record(shard, 10);
         shard.record(&entry());
@@ -384,22 +386,22 @@ fn a_reload_takes_access_lines_from_one_file_to_another_and_mixes_none() {
     }
     writer.commit(prepared);
     let [early, late] = &mut shards;
-    *early = lines.change(early.take(), Some(&json), &metrics);
+    *early = lines.change(early.take(), Some(&json), &metrics, &budget);
     record(early.as_mut().unwrap(), 100);
     record(late.as_mut().unwrap(), 10);
-    *late = lines.change(late.take(), Some(&json), &metrics);
+    *late = lines.change(late.take(), Some(&json), &metrics, &budget);
     writer.finish();
     record(late.as_mut().unwrap(), 100);
     // Off, and on again: a new file of the old name.
     let prepared = writer.prepare(&Plan { access: None, ..first.clone() }).unwrap();
     writer.commit(prepared);
-    shards = shards.map(|shard| lines.change(shard, None, &metrics));
+    shards = shards.map(|shard| lines.change(shard, None, &metrics, &budget));
     writer.finish();
     assert!(shards.iter().all(Option::is_none));
     logs.rename("one", "one.1");
     let prepared = writer.prepare(&first).unwrap();
     writer.commit(prepared);
-    shards = shards.map(|shard| lines.change(shard, Some(&combined), &metrics));
+    shards = shards.map(|shard| lines.change(shard, Some(&combined), &metrics, &budget));
     writer.finish();
     for shard in shards.iter_mut().flatten() {
         record(shard, 3);
