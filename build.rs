@@ -8,8 +8,17 @@
 use std::{env, path::PathBuf};
 
 /// What the header is made of, in the header's order.
-const SOURCES: [&str; 8] =
-    ["version.rs", "error.rs", "log.rs", "config.rs", "request.rs", "handler.rs", "server.rs", "stats.rs"];
+const SOURCES: [&str; 9] = [
+    "version.rs",
+    "error.rs",
+    "log.rs",
+    "memory.rs",
+    "config.rs",
+    "request.rs",
+    "handler.rs",
+    "server.rs",
+    "stats.rs",
+];
 
 fn main() {
     let package = PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets CARGO_MANIFEST_DIR"));

@@ -111,6 +111,18 @@
 // Per event.
 #define WEBSERVER_LOG_TRACE 5
 
+// Less than 70 % of the memory budget is held.
+#define WEBSERVER_PRESSURE_NORMAL 0
+
+// From 70 %: the server's caches shrink.
+#define WEBSERVER_PRESSURE_ELEVATED 1
+
+// From 85 %: idle connections are closed, nothing new is cached.
+#define WEBSERVER_PRESSURE_HIGH 2
+
+// From 95 %: new connections are refused, and a quarter of those that there are is closed.
+#define WEBSERVER_PRESSURE_CRITICAL 3
+
 // The handler runs on the thread that serves the connection, which serves nobody else meanwhile: it must not
 // block and should return within some hundred microseconds. It costs no thread switch.
 #define WEBSERVER_HANDLER_INLINE 1
@@ -171,6 +183,15 @@ typedef struct webserver_error {
 // It runs on any thread of the library, on several at once, and on yours inside a call. It should return
 // soon, since a shard serves nobody meanwhile; it must not throw, longjmp or end its thread.
 typedef void (*webserver_log_fn)(void *user, int level, const char *target, const char *message, size_t length);
+
+// Hears that the level of memory pressure has changed. `level` is one of the WEBSERVER_PRESSURE_ numbers,
+// `used` and `budget` are bytes. A level is left 5 % of the budget below where it was entered, so it does not
+// come and go with each request; levels may be skipped.
+//
+// It runs on a thread of the server's own, never twice at once for one server. Beside what any callback may
+// call it may call webserver_memory_charge and webserver_memory_release. It should return soon, because the
+// level is not looked at meanwhile; it must not throw, longjmp or end its thread.
+typedef void (*webserver_pressure_fn)(void *user, int level, uint64_t used, uint64_t budget);
 
 // Bytes of a request: not NUL-terminated, and only there during the call of the handler. `data` is NULL when the
 // request does not have what was asked for, and not NULL when it is there and empty.
@@ -262,6 +283,20 @@ const char *webserver_version(void);
 // Any thread, also inside a callback and after fork. Does not block and cannot fail.
 const char *webserver_strerror(int code);
 
+// Counts `bytes` of your own memory against the server's budget, before you allocate them: under pressure the
+// server gives up its caches and then connections for them. Nothing is counted when they do not fit.
+// Give back what was counted with webserver_memory_release; what is left ends with the server.
+//
+// Any thread, also in callbacks and handlers, until webserver_stop begins. Does not block. Errors:
+// WEBSERVER_E_MEMORY (it does not fit).
+int webserver_memory_charge(struct webserver_server *server, size_t bytes);
+
+// Gives back bytes that webserver_memory_charge has counted; of more, as many as are counted. A NULL `server`
+// is ignored.
+//
+// Any thread, also in callbacks and handlers, until webserver_stop begins. Does not block.
+void webserver_memory_release(struct webserver_server *server, size_t bytes);
+
 // Makes a configuration with every default. `*out` is yours; free it with webserver_config_free.
 //
 // Any thread. Does not block.
@@ -321,6 +356,16 @@ void webserver_config_set_log(struct webserver_config *config,
                               webserver_log_fn log,
                               int max_level,
                               void *user);
+
+// Has servers that are started from this configuration call `pressure` when their level of memory pressure
+// changes. They begin at normal and do not tell that. NULL turns it off, which is the default. `pressure` and
+// what `user` points to must live until the configuration and every server started from it are gone; after a
+// WEBSERVER_E_TIMEOUT from webserver_stop, for good. Several servers may call at once.
+//
+// One thread at a time. Does not block. A NULL `config` is ignored.
+void webserver_config_on_pressure(struct webserver_config *config,
+                                  webserver_pressure_fn pressure,
+                                  void *user);
 
 // The method as sent, for example "GET".
 //
@@ -436,8 +481,9 @@ int webserver_start(const struct webserver_config *config,
 int webserver_port(const struct webserver_server *server, const char *address, uint16_t *out);
 
 // Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, the number of
-// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another change is an error that names the key, and the server goes on as it was. The
-// log callback stays the one that the server was started with.
+// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another
+// change is an error that names the key, and the server goes on as it was. The callbacks for the log and for
+// memory pressure stay those that the server was started with.
 //
 // Any thread, until webserver_stop begins; `config` is not kept and must not be changed meanwhile. Blocks
 // until every shard has the new configuration. Errors: WEBSERVER_E_CONFIG, WEBSERVER_E_UNSUPPORTED,

@@ -135,6 +135,11 @@ mod calls {
     }
 
     #[test]
+    fn count_the_hosts_memory_and_tell_it_of_pressure() {
+        compile("tests/c/memory.c", Linkage::Shared).run(&[]).succeeds_silently();
+    }
+
+    #[test]
     fn refuse_to_run_in_a_child_after_fork() {
         let program = compile("tests/c/fork.c", Linkage::Shared);
         program.run(&[]).succeeds_silently();

@@ -13,6 +13,7 @@ use crate::{
     error::{self, Failure, webserver_error},
     guard,
     log::{Callback, webserver_log_fn},
+    memory::{Listener, webserver_pressure_fn},
 };
 
 /// A configuration: built with the webserver_config_ functions, started with webserver_start, freed with
@@ -20,6 +21,7 @@ use crate::{
 pub struct webserver_config {
     pub(crate) config: Config,
     pub(crate) log: Option<Callback>,
+    pub(crate) pressure: Option<Listener>,
     pub(crate) handlers: Handlers,
 }
 
@@ -36,8 +38,12 @@ pub unsafe extern "C" fn webserver_config_new(
     let result = guard::call(|| {
         argument::output(out, "out is NULL")?;
         guard::prepare();
-        let config =
-            Box::new(webserver_config { config: Config::new(), log: None, handlers: Handlers::new() });
+        let config = Box::new(webserver_config {
+            config: Config::new(),
+            log: None,
+            pressure: None,
+            handlers: Handlers::new(),
+        });
         // SAFETY: not NULL, and the caller's to write.
         unsafe { out.write(Box::into_raw(config)) };
         Ok(())
@@ -176,6 +182,27 @@ pub unsafe extern "C" fn webserver_config_set_log(
         // SAFETY: the caller's configuration, used by this thread alone.
         let config = unsafe { argument::exclusive(config, NO_CONFIG)? };
         config.log = Callback::new(log, max_level, user);
+        Ok(())
+    });
+}
+
+/// Has servers that are started from this configuration call `pressure` when their level of memory pressure
+/// changes. They begin at normal and do not tell that. NULL turns it off, which is the default. `pressure` and
+/// what `user` points to must live until the configuration and every server started from it are gone; after a
+/// WEBSERVER_E_TIMEOUT from webserver_stop, for good. Several servers may call at once.
+///
+/// One thread at a time. Does not block. A NULL `config` is ignored.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn webserver_config_on_pressure(
+    config: *mut webserver_config,
+    pressure: webserver_pressure_fn,
+    user: *mut c_void,
+) {
+    // Nobody to tell: in a child after fork and in a callback nothing is set.
+    let _ = guard::call(|| {
+        // SAFETY: the caller's configuration, used by this thread alone.
+        let config = unsafe { argument::exclusive(config, NO_CONFIG)? };
+        config.pressure = Listener::new(pressure, user);
         Ok(())
     });
 }

@@ -41,11 +41,16 @@ thread_local! {
 /// A panic becomes [`ErrorKind::Panic`], a child after `fork` gets [`ErrorKind::Forked`], a host's callback
 /// [`ErrorKind::State`]; in the latter two `work` does not run.
 pub(crate) fn call(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    if is_forked() {
-        return Err(Failure::Here(ErrorKind::Forked, "after fork a child may only exec or exit"));
-    }
     if IN_CALLBACK.get() {
         return Err(Failure::Here(ErrorKind::State, "a callback must not call back into the library"));
+    }
+    call_anywhere(work)
+}
+
+/// The same for a function that callbacks and handlers may call, because it neither waits nor calls anybody.
+pub(crate) fn call_anywhere(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    if is_forked() {
+        return Err(Failure::Here(ErrorKind::Forked, "after fork a child may only exec or exit"));
     }
     catch(work)
 }
@@ -53,11 +58,11 @@ pub(crate) fn call(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Fai
 /// Runs the work of a function that a handler may call: no panic leaves it. It looks at memory alone, so neither a
 /// fork nor a callback is asked about.
 pub(crate) fn catch(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
-    IN_CALL.set(true);
+    let outer = IN_CALL.replace(true);
     // Unwind safe: a handle whose call panicked is only ever read again through the core, which locks or
     // uses atomics, or is a configuration or a reply, whose parts are replaced whole.
     let outcome = panic::catch_unwind(AssertUnwindSafe(work));
-    IN_CALL.set(false);
+    IN_CALL.set(outer);
     outcome.unwrap_or_else(|payload| Err(Error::new(ErrorKind::Panic, panic_text(payload)).into()))
 }
 

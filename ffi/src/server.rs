@@ -46,6 +46,7 @@ pub unsafe extern "C" fn webserver_start(
         let options = Options {
             log: config.log.map(|log| log.sink()),
             log_level: config.log.map(|log| log.level()),
+            on_pressure: config.pressure.map(|listener| listener.hear()),
             handlers: config.handlers.clone(),
             ..Options::default()
         };
@@ -90,8 +91,9 @@ pub unsafe extern "C" fn webserver_port(
 }
 
 /// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, the number of
-/// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another change is an error that names the key, and the server goes on as it was. The
-/// log callback stays the one that the server was started with.
+/// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another
+/// change is an error that names the key, and the server goes on as it was. The callbacks for the log and for
+/// memory pressure stay those that the server was started with.
 ///
 /// Any thread, until webserver_stop begins; `config` is not kept and must not be changed meanwhile. Blocks
 /// until every shard has the new configuration. Errors: WEBSERVER_E_CONFIG, WEBSERVER_E_UNSUPPORTED,

@@ -49,6 +49,9 @@ static void check_child(webserver_config *config, webserver_server *server) {
     CHECK_CODE(webserver_stats_get(server, &stats, sizeof stats), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_metrics_text(server, NULL, 0, &needed), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_connections_json(server, 1, NULL, 0, &needed), WEBSERVER_E_FORKED);
+    CHECK_CODE(webserver_memory_charge(server, 1), WEBSERVER_E_FORKED);
+    webserver_memory_release(server, 1);
+    webserver_config_on_pressure(config, NULL, NULL);
     CHECK_CODE(webserver_stop(server, 0), WEBSERVER_E_FORKED);
     CHECK(webserver_version()[0] != 0);
     CHECK(webserver_strerror(WEBSERVER_E_FORKED)[0] != 0);

@@ -287,6 +287,10 @@ static int calls(void *user, webserver_request *request) {
     CHECK_CODE(webserver_stats_get(shared_server, &stats, sizeof stats), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_metrics_text(shared_server, NULL, 0, &needed), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_connections_json(shared_server, 1, NULL, 0, &needed), WEBSERVER_E_STATE);
+    /* Memory may be counted where it is needed. */
+    CHECK_CODE(webserver_memory_charge(shared_server, 1000), WEBSERVER_OK);
+    webserver_memory_release(shared_server, 1000);
+    webserver_config_on_pressure(shared_config, NULL, NULL);
     webserver_config_free(shared_config);
     CHECK(webserver_version() != NULL && webserver_abi_version() > 0 && webserver_strerror(0) != NULL);
     return done(user, request);

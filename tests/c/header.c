@@ -31,6 +31,8 @@ ASSERT(slice_size, sizeof(webserver_slice) == sizeof(char *) + sizeof(size_t));
 ASSERT(handler_results, WEBSERVER_DONE == 0 && WEBSERVER_NEXT == 1 && WEBSERVER_DEFERRED == 2);
 ASSERT(handler_flags, WEBSERVER_HANDLER_INLINE == 1 && WEBSERVER_HANDLER_BLOCKING == 2);
 
+ASSERT(pressure, WEBSERVER_PRESSURE_NORMAL == 0 && WEBSERVER_PRESSURE_ELEVATED == 1 && WEBSERVER_PRESSURE_HIGH == 2 && WEBSERVER_PRESSURE_CRITICAL == 3);
+
 static int is_known(int code) {
     switch (code) {
     case WEBSERVER_OK:
@@ -65,10 +67,19 @@ static int handle(void *user, webserver_request *request) {
     return user == NULL && request == NULL ? WEBSERVER_NEXT : WEBSERVER_DONE;
 }
 
+static void pressure(void *user, int level, uint64_t used, uint64_t budget) {
+    (void)user;
+    (void)level;
+    (void)used;
+    (void)budget;
+}
+
 int main(void) {
+    webserver_pressure_fn hears = pressure;
     webserver_error err = WEBSERVER_ERROR_INIT;
     webserver_handler_fn handler = handle;
     webserver_log_fn log = log_line;
+    hears(NULL, WEBSERVER_PRESSURE_NORMAL, 0, 1);
     log(NULL, WEBSERVER_LOG_ERROR, "", "", 0);
     return handler(NULL, NULL) == WEBSERVER_NEXT && err.size == sizeof err && err.code == 0 && err.text[255] == 0 && is_known(WEBSERVER_E_GONE) ? 0 : 1;
 }
