@@ -200,6 +200,13 @@ mod tests {
             ["timeouts.idle 75s -> 500ms", "limits.body_bytes 16MB -> 32MB", "access_log.path none -> -",]
         );
         assert_eq!(changes("{}", "{}"), [""; 0]);
+        assert_eq!(
+            changes("memory: { budget: 1GB }", "memory: { budget: 512MB, profile: small }"),
+            ["memory.budget 1GB -> 512MB"]
+        );
+        let told = changes("memory: { budget: 2GB }", "memory: { budget: 2GB, profile: medium }");
+        assert!(told.contains(&"memory.profile small -> medium".to_owned()), "{told:?}");
+        assert!(told.contains(&"memory.worker_connections 1024 -> 4096".to_owned()), "{told:?}");
         assert_eq!(changes("log: { path: /a }", "{}"), ["log.path /a -> none"]);
     }
 
