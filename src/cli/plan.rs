@@ -143,8 +143,9 @@ fn write_json(out: &mut String, plan: &Plan) -> fmt::Result {
     let left = |bytes: u64| i128::from(budget) - i128::from(bytes);
     writeln!(
         out,
-        ",\n\"totals\":{{\"budget_bytes\":{budget},\"standing_bytes\":{},\"worst_bytes\":{worst},\
+        ",\n\"totals\":{{\"budget_bytes\":{budget},\"always_bytes\":{},\"standing_bytes\":{},\"worst_bytes\":{worst},\
          \"typical_bytes\":{typical},\"worst_left_bytes\":{},\"typical_left_bytes\":{}}},",
+        plan.always_bytes(),
         plan.standing_bytes(),
         left(worst),
         left(typical)

@@ -19,7 +19,7 @@ use std::{
 use crate::sys::{event::EventFd, thread};
 
 /// Jobs that may wait for a thread, over all shards. One more is refused.
-const QUEUE_MAX: usize = 1024;
+pub(crate) const QUEUE_MAX: usize = 1024;
 
 /// The queue was full: the caller answers 503 and counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

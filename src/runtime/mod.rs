@@ -11,6 +11,7 @@ mod park;
 mod reader;
 
 pub use executor::Executor;
+pub(crate) use jobs::QUEUE_MAX;
 pub use jobs::{Job, Jobs, Offload, Promise, QueueFull, Wait};
 pub use mailbox::Mailbox;
 pub use park::Parking;

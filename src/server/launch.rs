@@ -31,7 +31,7 @@ use crate::{
 /// How long all shards together may take to start.
 const START_DEADLINE: Duration = Duration::from_secs(20);
 /// Threads for blocking work. They wait for storage, so their number is not the number of cores.
-const IO_THREADS: usize = 4;
+pub(super) const IO_THREADS: usize = 4;
 /// Messages that may wait for a shard.
 const MAILBOX_MAX: usize = 256;
 

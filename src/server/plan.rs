@@ -13,7 +13,7 @@ use crate::{
     },
     log, memory,
     metrics::Holder,
-    service, shard,
+    runtime, service, shard,
 };
 
 mod fits;
@@ -22,8 +22,6 @@ pub use fits::{Bound, Fit};
 
 /// Typically so many connections of a hundred are in the middle of a request.
 pub const ACTIVE_PERCENT: u8 = 10;
-/// Of the budget: from here on new connections are refused.
-const CRITICAL_PERCENT: u64 = 95;
 
 /// The memory profile's figures for what this version does not do.
 const TLS_IDLE_BYTES: usize = 4 << 10;
@@ -149,7 +147,7 @@ impl Plan {
         Plan {
             shards: settings.shards,
             load,
-            fits: fits::fits(settings, &terms, budget_bytes / 100 * CRITICAL_PERCENT),
+            fits: fits::fits(settings, &terms, memory::Level::High.bounds(budget_bytes).1),
             terms,
             budget_bytes,
             kernel: kernel(load, listeners),
@@ -167,6 +165,11 @@ impl Plan {
     /// The sum typically.
     pub fn typical_bytes(&self) -> u64 {
         total(&self.terms, Term::typical_bytes)
+    }
+
+    /// What there is of the sum before the first connection, whatever is cached later.
+    pub fn always_bytes(&self) -> u64 {
+        total(self.terms.iter().filter(|term| term.kind == Kind::Always), Term::bytes)
     }
 
     /// What there is before the first connection and after the last, with full caches and pools.
@@ -207,10 +210,15 @@ fn connections(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
     let active = percent(h1, ACTIVE_PERCENT);
     let stock = load.connections.min(settings.shards.saturating_mul(shard::EXCHANGES_MAX));
     let head_bytes = tier_bytes(settings.limits.header_bytes);
+    // One more than wait for a thread is refused.
+    let answers = h1.min(runtime::QUEUE_MAX + super::launch::IO_THREADS);
+    let answer_bytes = shard::WAITING_BYTES.saturating_add(settings.limits.header_bytes);
     let in_request = "in a request; not in this version";
     terms.extend([
         Term::new("requests", Holder::Connections, h1, EXCHANGE_BYTES, "while a request waits; 64 kept")
             .of_connections(active.max(stock.min(h1))),
+        Term::new("answers", Holder::Connections, answers, answer_bytes, "while a file is looked for")
+            .of_connections(0),
         Term::new(
             "small buffers",
             Holder::BuffersInUse,

@@ -22,6 +22,7 @@ mod slot;
 pub use census::{Answer, CENSUS_DEADLINE, Holding, listener_names, render_holdings};
 pub(crate) use cold::READER_BYTES;
 pub use listener::{Accepted, Listening};
+pub(crate) use responder::WAITING_BYTES;
 
 use std::{
     cell::{Cell, RefCell},

@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// What a handler that is waited for holds beside a copy of the request: its future and its task.
-const WAITING_BYTES: usize = 2 << 10;
+pub(crate) const WAITING_BYTES: usize = 2 << 10;
 
 /// How a body leaves: chosen, and its memory reserved, before the head is rendered.
 enum Way {

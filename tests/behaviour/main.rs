@@ -26,6 +26,7 @@ mod logs;
 mod mapped;
 mod memory;
 mod mirror;
+mod plan;
 mod ranges;
 mod refusals;
 mod regressions;

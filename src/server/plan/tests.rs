@@ -57,8 +57,9 @@ fn what_stands_is_what_the_configuration_was_made_to_fit() {
         let sizes = crate::config::sizes::substrate_bytes(&settings);
         assert_eq!(of(Holder::Substrate), sizes as u64);
         let slots = crate::config::sizes::slots_bytes(&settings) as u64;
-        let without_requests = of(Holder::Connections) - term(&plan, "requests").bytes();
-        assert_eq!(without_requests, slots);
+        let in_requests = term(&plan, "requests").bytes() + term(&plan, "answers").bytes();
+        assert_eq!(of(Holder::Connections) - in_requests, slots);
+        assert_eq!(plan.always_bytes(), of(Holder::Substrate) + slots);
         assert_eq!(of(Holder::ResponseCache), settings.memory.response_cache.size_bytes as u64);
         assert_eq!(of(Holder::MappedFiles), settings.memory.mmap.total_bytes_max as u64);
     }
@@ -81,6 +82,7 @@ fn a_request_holds_an_exchange_a_head_and_output_at_worst() {
     let plan = plan_of("limits: { header_bytes: 16KB }", 100, 0, 0);
     for (name, count, typical, unit) in [
         ("requests", 100, 100, EXCHANGE_BYTES),
+        ("answers", 100, 0, (2 << 10) + (16 << 10)),
         ("small buffers", 0, 10, 4 << 10),
         ("heads", 100, 0, 16 << 10),
         ("output", 100, 0, 64 << 10),
@@ -88,7 +90,8 @@ fn a_request_holds_an_exchange_a_head_and_output_at_worst() {
         let term = term(&plan, name);
         assert_eq!((term.count, term.typical_count, term.unit_bytes), (count, typical, unit), "{name}");
     }
-    assert_eq!(term(&plan_of("{}", 10_000, 0, 0), "requests").typical_count, 1000);
+    let many = plan_of("{}", 10_000, 0, 0);
+    assert_eq!((term(&many, "requests").typical_count, term(&many, "answers").count), (1000, 1028));
 }
 
 #[test]
@@ -128,7 +131,7 @@ fn terms_are_there_for_what_is_configured() {
 #[test]
 fn what_fits_fills_the_budget_to_95_percent_or_every_slot() {
     let plan = plan("shards: 2\nmemory: { budget: 32MB, worker_connections: 2000 }");
-    let limit = plan.budget_bytes / 100 * 95;
+    let limit = (plan.budget_bytes * 95).div_ceil(100);
     let room = limit + 4000 * 64 - plan.standing_bytes();
     for fit in &plan.fits {
         let (count, unit) = (fit.count as u64, fit.unit_bytes as u64);
