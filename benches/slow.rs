@@ -26,7 +26,7 @@ use common::{
     probe::SMALL_FILE,
     process::{enter_own_network, kernel_tcp_bytes, pin_on_start, raise_descriptor_limit},
     quantile,
-    servers::{self, Watched},
+    servers::{self, Keys, Watched},
     table,
 };
 
@@ -107,7 +107,8 @@ fn measure(options: &Options) -> Outcome<bool> {
             continue;
         }
         let memory = "worker_connections: 8192, open_file_cache: 100, raise_nofile: true";
-        let server = Watched::start(&site, folder.path(), attack.name, memory, "header: 20s")?;
+        let keys = Keys { shards: 2, memory, timeouts: "header: 20s", limits: "" };
+        let server = Watched::start(&site, folder.path(), attack.name, &keys)?;
         let alone = watch_while(&server, || {
             thread::sleep(Duration::from_secs(2));
             Ok(())

@@ -25,7 +25,7 @@ use common::{
     large, load,
     probe::SMALL_FILE,
     process::{Process, enter_own_network, raise_descriptor_limit},
-    servers::{self, Kind as ServerKind, Watched},
+    servers::{self, Keys, Kind as ServerKind, Watched},
 };
 use watch::{Sample, Watch};
 
@@ -111,7 +111,8 @@ impl Options {
                 "--no-nginx" => options.nginx = false,
                 "--budget" => {
                     let megabytes = arguments.next().and_then(|text| text.parse().ok());
-                    options.budgets_mb.push(megabytes.ok_or("--budget wants a number of MB")?);
+                    let megabytes = megabytes.filter(|count| (1..=1 << 20).contains(count));
+                    options.budgets_mb.push(megabytes.ok_or("--budget wants a number of MB from 1 on")?);
                 }
                 "--only" => {
                     let name = arguments.next().filter(|name| CASES.iter().any(|case| case.name == **name));
@@ -152,11 +153,15 @@ fn measure(options: &Options) -> Outcome<bool> {
         let mut runs = Vec::new();
         for case in options.cases() {
             let name = format!("{megabytes}-{}", case.name);
-            let mut memory = "worker_connections: 8192, open_file_cache: 100, raise_nofile: true".to_owned();
-            if *megabytes > 0 {
-                memory += &format!(", budget: {megabytes}MB");
-            }
-            let server = Watched::start(&site, folder.path(), &name, &memory, TIMEOUTS)?;
+            let memory = format!(
+                "budget: {megabytes}MB, worker_connections: 8192, open_file_cache: 100, raise_nofile: true"
+            );
+            let server = Watched::start(
+                &site,
+                folder.path(),
+                &name,
+                &Keys { shards: 2, memory: &memory, timeouts: TIMEOUTS, limits: "" },
+            )?;
             let target =
                 Target { process: &server.process, port: server.port, admin_port: Some(server.admin_port) };
             let run = Run::of(case, options, &target);

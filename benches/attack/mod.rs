@@ -3,6 +3,8 @@
 //!
 //! This is the bench's side; the process is the bench's program again ([`generate`]).
 
+#![allow(dead_code, reason = "each bench is a program of its own and uses its part of this")]
+
 use std::{
     env,
     io::{BufRead, BufReader, Write},

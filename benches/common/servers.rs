@@ -99,7 +99,19 @@ pub fn start(kind: Kind, site: &Path, parent: &Path, bytes: usize) -> Outcome<Se
     start_with(kind, site, parent, bytes, "")
 }
 
-/// This project's server with two shards and an admin listener.
+/// Keys of a configuration of this project.
+pub struct Keys<'a> {
+    /// Number of shards.
+    pub shards: usize,
+    /// Of the section `memory`, as YAML writes them on one line.
+    pub memory: &'a str,
+    /// Of the section `timeouts`.
+    pub timeouts: &'a str,
+    /// Of the section `limits`.
+    pub limits: &'a str,
+}
+
+/// This project's server with an admin listener.
 pub struct Watched {
     /// Ends with this.
     pub process: Process,
@@ -112,18 +124,18 @@ pub struct Watched {
 }
 
 impl Watched {
-    /// Starts it on the server core. `memory` and `timeouts` are keys of these sections, as YAML writes them on one line;
-    /// files go below `parent`, under `name`.
+    /// Starts it on the server core; its files go below `parent`, under `name`.
     ///
     /// # Errors
     /// It did not serve within ten seconds; what it printed is in the error.
-    pub fn start(site: &Path, parent: &Path, name: &str, memory: &str, timeouts: &str) -> Outcome<Watched> {
+    pub fn start(site: &Path, parent: &Path, name: &str, keys: &Keys<'_>) -> Outcome<Watched> {
         let configuration = parent.join(format!("{name}.yaml"));
         let (port, admin_port) = (free_port()?, free_port()?);
+        let Keys { shards, memory, timeouts, limits } = keys;
         let text = format!(
-            "shards: 2\nlisten: [\"127.0.0.1:{port}\"]\nadmin: {{address: \"127.0.0.1:{admin_port}\"}}\n\
+            "shards: {shards}\nlisten: [\"127.0.0.1:{port}\"]\nadmin: {{address: \"127.0.0.1:{admin_port}\"}}\n\
              routes: [{{path: /, root: \"{}\"}}]\n\
-             memory: {{{memory}}}\ntimeouts: {{{timeouts}}}\n",
+             memory: {{{memory}}}\ntimeouts: {{{timeouts}}}\nlimits: {{{limits}}}\n",
             site.display()
         );
         fs::write(&configuration, text).map_err(|error| format!("cannot write a configuration: {error}"))?;
