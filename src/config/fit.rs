@@ -199,7 +199,7 @@ fn budget(
 ) -> Result<u64> {
     const MEGABYTE: u64 = 1 << 20;
     let least = empty.saturating_mul(100).div_ceil(FULL_PERCENT).div_ceil(MEGABYTE).saturating_mul(MEGABYTE);
-    let needs = |shards| format!("{} is the least for {shards} shards", show_size(least));
+    let needs = |shards| format!("{} is the least with shards: {shards}", show_size(least));
     if let Some(given) = &draft.budget {
         if wide(given.value) >= least {
             return Ok(wide(given.value));
@@ -210,7 +210,7 @@ fn budget(
     }
     if least > memory_bytes {
         let what = format!(
-            "this process may use {} of memory, but {}: set a smaller number of shards",
+            "this process may use {} of memory, but {}; set fewer",
             show_size(memory_bytes),
             needs(shards)
         );
@@ -309,8 +309,7 @@ mod tests {
         assert_eq!(budget(8 << 20), Ok(8 << 20));
         assert_eq!(
             budget((8 << 20) - 1).unwrap_err(),
-            "this process may use 8388607 of memory, but 8MB is the least for 2 shards: set a smaller number of \
-             shards"
+            "this process may use 8388607 of memory, but 8MB is the least with shards: 2; set fewer"
         );
     }
 
@@ -362,12 +361,12 @@ mod tests {
         assert!(held(&least) <= 8 << 20);
         assert_eq!(
             settings("budget: 8388607").unwrap_err(),
-            "<text>:1:19: memory.budget (8388607) is too small: 8MB is the least for 2 shards"
+            "<text>:1:19: memory.budget (8388607) is too small: 8MB is the least with shards: 2"
         );
         let mut config = Config::new();
         config.set("memory.budget", "1MB").unwrap();
         let told = config.resolve(&HOST).unwrap_err();
-        assert_eq!(told.to_string(), "memory.budget (1MB) is too small: 8MB is the least for 2 shards");
+        assert_eq!(told.to_string(), "memory.budget (1MB) is too small: 8MB is the least with shards: 2");
         config.set("memory.budget", "64MB").unwrap();
         assert_eq!(config.resolve(&HOST).unwrap().memory.budget_bytes, 64 << 20);
     }
