@@ -14,7 +14,7 @@ pub const RESERVED_SLOTS: usize = 80;
 
 /// The state of a request that could not be answered at once, with a list of four pieces that wait for the socket and
 /// the state of a read that it waits for.
-pub const EXCHANGE_BYTES: usize = 1 << 10;
+pub const EXCHANGE_BYTES: usize = 768;
 
 /// A buffer of each tier.
 pub const TIER_BYTES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];

@@ -9,6 +9,7 @@ mod overflow;
 pub mod pool;
 pub mod pressure;
 mod region;
+mod stock;
 
 pub use budget::{Budget, Charge, Rank, Reservation, Share};
 pub use gathered::{Allowance, Gathered, Sources};
@@ -16,3 +17,4 @@ pub use mapping::Mapping;
 pub use overflow::Overflow;
 pub use pool::{Buffer, BufferPool, Tier};
 pub use pressure::Level;
+pub use stock::{Stock, Stocked};

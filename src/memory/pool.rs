@@ -83,6 +83,11 @@ impl BufferPool {
         })
     }
 
+    /// What the pool reserves from.
+    pub fn share(&self) -> &Rc<Share> {
+        &self.shared.share
+    }
+
     /// Buffers of `tier` in use.
     pub fn in_use(&self, tier: Tier) -> usize {
         self.shared.shelves[tier as usize].in_use.get()

@@ -215,7 +215,7 @@ fn connections(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
     let answer_bytes = shard::WAITING_BYTES.saturating_add(settings.limits.header_bytes);
     let in_request = "in a request; not in this version";
     terms.extend([
-        Term::new("requests", Holder::Connections, h1, EXCHANGE_BYTES, "while a request waits; 64 kept")
+        Term::new("requests", Holder::Connections, h1, EXCHANGE_BYTES, "while a request waits; 63 kept")
             .of_connections(active.max(stock.min(h1))),
         Term::new("answers", Holder::Connections, answers, answer_bytes, "while a file is looked for")
             .of_connections(0),

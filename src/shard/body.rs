@@ -113,7 +113,7 @@ impl Worker {
     /// There is no memory for more of a body: what the peer sends stays in the socket, and the connection waits in line
     /// until there is some, or for five seconds.
     fn starve(&mut self, slot: &mut Slot, key: Key) -> Step {
-        let Some(exchange) = &mut slot.exchange else { return Step::Close };
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return Step::Close };
         if exchange.starved_millis == 0 {
             exchange.starved_millis = self.now.millis.max(1);
         }
@@ -135,7 +135,7 @@ impl Worker {
 
     fn continue_body(&mut self, slot: &mut Slot, key: Key, bytes: &[u8]) -> Step {
         slot.deadline = self.deadlines.body(self.now);
-        let Some(exchange) = &mut slot.exchange else { return Step::Close };
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return Step::Close };
         exchange.starved_millis = 0;
         let Some(body) = &mut exchange.body else { return Step::Close };
         match self.take_body(body, exchange.gathered.as_mut(), bytes) {

@@ -13,11 +13,10 @@ use super::{
     slot::{Key, Slot, Stage},
 };
 use crate::{
-    config::sizes::EXCHANGE_BYTES,
     http::{Parts, Request},
     http1::{self, Decoded, Refusal},
     memory::{Buffer, Rank},
-    metrics::{Holder, Timeout},
+    metrics::Timeout,
     service::Response,
     sys::socket,
 };
@@ -291,13 +290,7 @@ impl Worker {
     /// The connection's exchange, from the stock if it has none; `None` when memory is short.
     pub(super) fn exchange<'s>(&mut self, slot: &'s mut Slot, rank: Rank) -> Option<&'s mut Exchange> {
         if slot.exchange.is_none() {
-            slot.exchange = Some(match self.exchanges.pop() {
-                Some(exchange) => exchange,
-                None => {
-                    let held = self.share.reserve(Holder::Connections, EXCHANGE_BYTES, rank)?;
-                    Box::new(Exchange::new(held))
-                }
-            });
+            slot.exchange = Some(self.exchanges.put(Exchange::default(), rank)?);
         }
         slot.exchange.as_deref_mut()
     }

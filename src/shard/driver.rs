@@ -426,6 +426,7 @@ impl Driver {
         self.worker.context.files.borrow().entries() > 0
             || !self.worker.mappings.is_empty()
             || !self.worker.pool.is_empty()
+            || !self.worker.exchanges.is_empty()
             || !self.worker.overflow.is_empty()
             || self.worker.access_log.as_ref().is_some_and(crate::log::AccessLog::has_lines)
     }
@@ -434,6 +435,7 @@ impl Driver {
         self.worker.context.files.borrow_mut().sweep(self.worker.now.millis);
         self.worker.mappings.sweep(self.worker.now.millis);
         self.worker.pool.decay();
+        self.worker.exchanges.decay();
         self.worker.overflow.decay(self.worker.now.millis);
         if let Some(log) = &mut self.worker.access_log {
             log.flush();

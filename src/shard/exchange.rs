@@ -5,22 +5,21 @@ use std::{collections::VecDeque, rc::Rc};
 use bytes::Bytes;
 
 use super::cold::{Cold, Pace, Populating};
+pub(super) use crate::config::sizes::EXCHANGE_BYTES;
 use crate::{
-    config::sizes::EXCHANGE_BYTES,
     files::{MappedSlice, OpenFile},
     http::multipart::Multipart,
     http1::BodyDecoder,
-    memory::{Buffer, Gathered, Rank, Reservation},
+    memory::{Buffer, Gathered, Rank, Reservation, Share},
+    metrics::Holder,
 };
 
 /// Pieces that wait for the socket and are contained in [`EXCHANGE_BYTES`].
 const UNSENT_CONTAINED: usize = 4;
 
 /// State of one connection between the first byte of a request and the last byte of its response.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Exchange {
-    /// What it counts for, in use or in the stock.
-    held: Reservation,
     /// Received bytes that no request has used yet: a partial head, or requests that wait their turn.
     pub input: Option<Buffer>,
     /// How far `input` was searched for the end of its head.
@@ -33,6 +32,8 @@ pub struct Exchange {
     pub gathered: Option<Gathered>,
     /// Response bytes that the socket did not take, in order.
     pub unsent: VecDeque<Unsent>,
+    /// What their list counts for, when it is long.
+    unsent_held: Option<Reservation>,
     /// The file that follows them.
     pub file: Option<FileBody>,
     /// What will be logged and counted when the response has ended.
@@ -43,7 +44,7 @@ pub struct Exchange {
     pub starved_millis: u64,
 }
 
-// It counts so, with the first places of `unsent` and what the allocator takes for the two.
+// It counts so, with the first places of `unsent` and what the allocator takes for them.
 const _: () = assert!(
     size_of::<Exchange>() + UNSENT_CONTAINED * size_of::<Unsent>() + 16 <= EXCHANGE_BYTES,
     "an exchange has outgrown what it counts for"
@@ -176,7 +177,12 @@ impl Exchange {
     pub fn held(&self) -> Held {
         let of = |buffer: &Option<Buffer>| buffer.as_ref().map_or(0, |buffer| buffer.tier().bytes());
         let mut held = Held {
-            state_bytes: self.held.bytes() + self.extra.as_ref().map_or(0, Reservation::bytes),
+            state_bytes: EXCHANGE_BYTES
+                + [&self.unsent_held, &self.extra]
+                    .into_iter()
+                    .flatten()
+                    .map(Reservation::bytes)
+                    .sum::<usize>(),
             buffer_bytes: of(&self.input) + of(&self.head),
             request_body_bytes: self.gathered.as_ref().map_or(0, Gathered::capacity),
             ..Held::default()
@@ -196,88 +202,53 @@ impl Exchange {
         held
     }
 
-    /// An exchange in which nothing is in use; `held` is [`EXCHANGE_BYTES`].
-    pub fn new(held: Reservation) -> Self {
-        Exchange {
-            held,
-            input: None,
-            scanned: 0,
-            head: None,
-            body: None,
-            gathered: None,
-            unsent: VecDeque::new(),
-            file: None,
-            record: None,
-            extra: None,
-            starved_millis: 0,
-        }
-    }
-
     /// Makes room for `count` more pieces that wait for the socket. False when there is no memory for them.
     #[must_use]
-    pub fn prepare_unsent(&mut self, count: usize) -> bool {
+    pub fn prepare_unsent(&mut self, count: usize, share: &Rc<Share>) -> bool {
         let pieces = self.unsent.len() + count;
         if pieces <= self.unsent.capacity() {
             return true;
         }
         let pieces = pieces.max(UNSENT_CONTAINED);
-        let beyond = pieces.saturating_sub(UNSENT_CONTAINED) * size_of::<Unsent>();
-        self.held.grow(EXCHANGE_BYTES + beyond, Rank::Finish)
-            && self.unsent.try_reserve_exact(pieces - self.unsent.len()).is_ok()
-    }
-
-    /// Gives everything back; the box can serve another request.
-    pub fn reset(&mut self) {
-        if let Some(cold) = self.file.take().and_then(|body| body.cold) {
-            cold.cancel();
+        if pieces > UNSENT_CONTAINED {
+            let bytes = (pieces - UNSENT_CONTAINED) * size_of::<Unsent>();
+            let held = share.reserve(Holder::Connections, bytes, Rank::Finish);
+            if held.is_none() {
+                return false;
+            }
+            self.unsent_held = held;
         }
-        self.input = None;
-        self.scanned = 0;
-        self.head = None;
-        self.body = None;
-        self.gathered = None;
-        self.unsent.clear();
-        if self.unsent.capacity() > UNSENT_CONTAINED {
-            self.unsent = VecDeque::new();
-            self.held.shrink(EXCHANGE_BYTES);
-        }
-        self.record = None;
-        self.extra = None;
-        self.starved_millis = 0;
+        self.unsent.try_reserve_exact(pieces - self.unsent.len()).is_ok()
     }
 }
 
 impl Drop for Exchange {
+    /// A reader past the page cache closes its file and ends.
     fn drop(&mut self) {
-        self.reset();
+        if let Some(cold) = self.file.take().and_then(|body| body.cold) {
+            cold.cancel();
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        memory::{
-            Allowance, Share, Sources,
-            budget::tests::{budget, plenty},
-            pool::tests::pool_of,
-        },
-        metrics::Holder,
+    use crate::memory::{
+        Allowance, Sources,
+        budget::tests::{budget, plenty},
+        pool::tests::pool_of,
     };
-
-    fn exchange(share: &Rc<Share>) -> Exchange {
-        Exchange::new(share.reserve(Holder::Connections, EXCHANGE_BYTES, Rank::Start).unwrap())
-    }
 
     #[test]
     fn held_bytes_are_those_of_every_part_and_what_the_budget_says() {
         let share = plenty();
         let pool = pool_of([0; 3], &share);
-        let mut exchange = exchange(&share);
+        let mut exchange = Exchange::default();
         assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES);
         exchange.input = pool.get(1, Rank::Start);
         exchange.head = pool.get(5000, Rank::Start);
-        assert!(exchange.prepare_unsent(3));
+        assert!(exchange.prepare_unsent(3, &share));
         exchange.unsent.push_back(Unsent::Buffer(pool.get(64 << 10, Rank::Start).unwrap()));
         let body = share.reserve(Holder::ResponseBodies, 1000, Rank::Start);
         exchange.unsent.push_back(Unsent::Shared(Bytes::from_static(&[0; 1000]).slice(1..), body));
@@ -299,24 +270,22 @@ mod tests {
             }
         );
         assert_eq!(exchange.held_bytes(), held.bytes());
-        assert_eq!(share.budget().used_bytes(), held.bytes() as u64);
-        exchange.reset();
-        assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES);
-        assert_eq!(share.budget().used_bytes(), EXCHANGE_BYTES as u64);
+        // Its own bytes are its stock's.
+        assert_eq!(share.budget().used_bytes(), (held.bytes() - EXCHANGE_BYTES) as u64);
         drop(exchange);
         assert_eq!(share.budget().used_bytes(), 0);
     }
 
     #[test]
     fn many_pieces_count_and_are_refused_without_memory() {
-        let share = Share::new(&budget(EXCHANGE_BYTES * 2, 1), 0);
-        let mut exchange = exchange(&share);
-        assert!(exchange.prepare_unsent(UNSENT_CONTAINED));
+        let share = Share::new(&budget(1 << 10, 1), 0);
+        let mut exchange = Exchange::default();
+        assert!(exchange.prepare_unsent(UNSENT_CONTAINED, &share));
         assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES);
-        assert!(exchange.prepare_unsent(UNSENT_CONTAINED + 1));
-        assert!(exchange.held_bytes() > EXCHANGE_BYTES);
-        assert!(!exchange.prepare_unsent(1000));
-        exchange.reset();
-        assert_eq!(share.budget().used_bytes(), EXCHANGE_BYTES as u64);
+        assert!(exchange.prepare_unsent(UNSENT_CONTAINED + 1, &share));
+        assert_eq!(exchange.held_bytes(), EXCHANGE_BYTES + size_of::<Unsent>());
+        assert!(!exchange.prepare_unsent(1000, &share));
+        drop(exchange);
+        assert_eq!(share.budget().used_bytes(), 0);
     }
 }

@@ -41,8 +41,8 @@ use crate::{
     http::{Parts, date::DateCache},
     http1,
     log::{AccessLog, Lines},
-    memory::{Allowance, Budget, BufferPool, Level, Overflow, Share},
-    metrics::{Registry, ShardMetrics},
+    memory::{Allowance, Budget, BufferPool, Level, Overflow, Share, Stock},
+    metrics::{Holder, Registry, ShardMetrics},
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
     service::{Admin, Context, Health, Listings, Router, Site},
     sys::{event::EventFd, socket::Peer},
@@ -52,15 +52,15 @@ use census::Census;
 use cold::Permits;
 use deadline::Deadlines;
 use driver::Driver;
-use exchange::Exchange;
+use exchange::{EXCHANGE_BYTES, Exchange};
 use inbox::Inbox;
 use outgoing::Outgoing;
 use slot::Key;
 
 /// Bytes received at once; also the most that one turn reads before it answers.
 const SCRATCH_BYTES: usize = 64 << 10;
-/// Exchanges kept for reuse.
-pub(crate) const EXCHANGES_MAX: usize = 64;
+/// Places for exchanges that are kept for reuse: seven pages.
+pub(crate) const EXCHANGES_MAX: usize = 63;
 /// Readers past the page cache at once: each holds up to 1.5 MB. Beyond them, fast clients go through it too.
 pub(crate) const COLD_READERS_MAX: usize = 16;
 /// Bytes that the request bodies gathered by one shard may hold together; one body at its limit always fits.
@@ -150,8 +150,7 @@ struct Worker {
     parts: Option<Box<Parts>>,
     path: PathBuffer,
     outgoing: Outgoing,
-    #[allow(clippy::vec_box, reason = "a slot holds the box; the stock hands it over without a copy")]
-    exchanges: Vec<Box<Exchange>>,
+    exchanges: Stock<Exchange>,
     share: Rc<Share>,
     pool: BufferPool,
     overflow: Arc<Overflow>,
@@ -211,7 +210,13 @@ impl Worker {
             parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),
             path: PathBuffer::new(),
             outgoing: Outgoing::new(),
-            exchanges: Vec::with_capacity(EXCHANGES_MAX),
+            exchanges: Stock::new(
+                Holder::Connections,
+                EXCHANGE_BYTES,
+                EXCHANGES_MAX / Stock::<Exchange>::PLACES,
+                share,
+                &setup.overflow,
+            ),
             share: Rc::clone(share),
             pool: BufferPool::new(settings.memory.buffer_pools, share, &setup.overflow),
             overflow: Arc::clone(&setup.overflow),

@@ -150,7 +150,7 @@ impl Outgoing {
     pub fn keep(&mut self, pool: &BufferPool, exchange: &mut Exchange) -> bool {
         let mut skip = self.sent;
         // Rendered bytes may need two buffers.
-        let mut kept = exchange.prepare_unsent(self.pieces.len() + 1);
+        let mut kept = exchange.prepare_unsent(self.pieces.len() + 1, pool.share());
         let unsent = &mut exchange.unsent;
         if !kept {
             self.clear();

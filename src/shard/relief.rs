@@ -57,7 +57,7 @@ impl Driver {
     fn halve_pool(&mut self) {
         self.worker.pool.halve(self.kept);
         self.worker.overflow.halve(self.kept);
-        self.worker.exchanges.clear();
+        self.worker.exchanges.keep_empty(0);
         self.count_relief(Relief::PoolHalved, 1);
     }
 

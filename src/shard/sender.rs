@@ -133,7 +133,7 @@ impl Worker {
         if self.exchange(slot, Rank::Finish).is_none() {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
-        let Some(exchange) = &mut slot.exchange else { return Ok(true) };
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return Ok(true) };
         if !self.outgoing.keep(&self.pool, exchange) {
             return Err(io::ErrorKind::OutOfMemory.into());
         }
@@ -160,7 +160,7 @@ impl Worker {
     fn send_file(&mut self, slot: &mut Slot, key: Key) -> io::Result<Step> {
         let (write_deadline, now_millis) = (self.deadlines.write(self.now), self.now.millis);
         let socket = slot.socket.as_fd();
-        let Some(exchange) = &mut slot.exchange else { return Ok(Step::Close) };
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return Ok(Step::Close) };
         let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else {
             return Ok(Step::Close);
         };
@@ -247,7 +247,7 @@ impl Worker {
     /// Goes on to the next part of a body that has several: the text before it, or behind the last, is sent first.
     /// Text counts as sent once it is rendered. False when there is nothing more.
     pub(super) fn next_part(&mut self, slot: &mut Slot) -> bool {
-        let Some(exchange) = &mut slot.exchange else { return false };
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return false };
         let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else { return false };
         let Some(mut parts) = body.parts.take() else { return false };
         let (text, range) = parts.advance();
@@ -262,7 +262,7 @@ impl Worker {
 
     /// A file was sent whole: count it, log it, give everything back but input that waits.
     fn finish_file(&mut self, slot: &mut Slot) {
-        let Some(exchange) = &mut slot.exchange else { return };
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return };
         exchange.file = None;
         exchange.extra = None;
         let (record, head) = (exchange.record.take(), exchange.head.take());
@@ -356,14 +356,9 @@ impl Worker {
         self.release(slot);
     }
 
-    /// Puts the connection's exchange back into the stock if nothing in it is in use.
+    /// Gives back whatever the connection holds but its slot.
     pub(super) fn release(&mut self, slot: &mut Slot) {
-        if let Some(mut exchange) = slot.exchange.take() {
-            exchange.reset();
-            if self.exchanges.len() < self.exchanges.capacity() {
-                self.exchanges.push(exchange);
-            }
-        }
+        slot.exchange = None;
     }
 
     pub(super) fn count_response(&mut self, status: u16) {

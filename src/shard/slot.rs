@@ -3,7 +3,7 @@
 use std::os::fd::OwnedFd;
 
 use super::{connection::Step, exchange::Exchange};
-use crate::sys::socket::Peer;
+use crate::{memory::Stocked, sys::socket::Peer};
 
 /// Names a slot for as long as one connection has it: a later connection in the same slot has another
 /// generation, so a late event or a finished task cannot reach it.
@@ -78,8 +78,8 @@ pub struct Slot {
     pub stage: Stage,
     /// Facts about the connection.
     pub flags: Flags,
-    /// State of the request in progress, from a per-shard stock.
-    pub exchange: Option<Box<Exchange>>,
+    /// State of the request in progress, from the shard's stock.
+    pub exchange: Option<Stocked<Exchange>>,
 }
 
 /// Facts that are yes or no.

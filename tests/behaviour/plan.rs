@@ -35,7 +35,7 @@ fn of_a_server_that_nobody_has_asked_for_anything() {
 
 #[test]
 fn of_idle_connections_and_of_heads_that_come_in_pieces() {
-    const CONNECTIONS: usize = 640;
+    const CONNECTIONS: usize = 630;
     let server = TestServer::start("memory: { budget: 64MB }", &[]);
     let mut clients: Vec<Client> = (0..CONNECTIONS).map(|_| server.connect()).collect();
     server.await_metric("webserver_connections_accepted_total", CONNECTIONS as u64);
