@@ -92,6 +92,11 @@ fn a_browser_draws_the_figures_of_a_running_server() {
         assert!(points >= 6, "{chart} has {points} points: {drawn}");
         assert!(!drawn.contains("NaN"), "{chart}: {drawn}");
     }
+    let memory = inside(&page, "chart-memory", "svg");
+    assert!(memory.contains("data-holder=\"substrate\""), "what always stands is drawn: {memory}");
+    for mark in ["70 % elevated", "85 % high", "95 % critical", "100 % budget"] {
+        assert!(memory.contains(mark), "{mark}: {memory}");
+    }
     assert_eq!(inside(&page, "shards", "section").matches("<tr").count(), 1 + 2);
     let largest = inside(&page, "largest", "section");
     assert!(largest.contains(&partial.stream.local_addr().unwrap().to_string()), "{largest}");
