@@ -148,7 +148,7 @@ impl<const N: usize> Serialize for Labelled<N> {
 
 impl Registry {
     /// The figures of this moment; `state` is one word of the caller's. Takes no lock, reads `/proc/self/status`; as JSON
-    /// about 3 KB, and 2 KB more for each shard.
+    /// about 3 KB for one shard, and less than 2 KB more for each other.
     pub fn status(&self, state: &'static str) -> Status {
         let memory = &self.memory;
         let heap = heap::figures();
