@@ -260,6 +260,13 @@ impl Charge {
     pub fn bytes(&self) -> usize {
         self.bytes
     }
+
+    /// Gives back what is beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        let less = self.bytes.saturating_sub(bytes);
+        self.bytes -= less;
+        self.budget.give_back_shared(self.holder, less);
+    }
 }
 
 impl Drop for Charge {
@@ -385,13 +392,6 @@ impl Reservation {
     /// Bytes reserved.
     pub fn bytes(&self) -> usize {
         self.bytes
-    }
-
-    /// Gives back what is beyond `bytes`.
-    pub fn shrink(&mut self, bytes: usize) {
-        let less = self.bytes.saturating_sub(bytes);
-        self.bytes -= less;
-        self.share.give_back(self.holder, less);
     }
 
     /// Makes it `bytes` large; false, and nothing changed, when there are not so many left.

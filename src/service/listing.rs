@@ -21,6 +21,8 @@ use super::{Body, Call, Response};
 use crate::{
     files::{Folder, folder::Entry},
     http::{Status, accept},
+    memory::{Budget, Charge},
+    metrics::Holder,
 };
 
 /// Listings of one shard that are made or sent at once; one more is answered 503.
@@ -28,6 +30,9 @@ pub(crate) const LISTINGS_MAX: usize = 16;
 
 /// Where a listing's text is cut, in bytes. 10,000 entries with names of 60 bytes take about 3 MB.
 pub(crate) const TEXT_BYTES_MAX: usize = 4 << 20;
+
+/// What one listing is reserved for while it is made: the names, and a text that grows by doubling.
+pub(crate) const LISTING_BYTES_MAX: usize = 2 * TEXT_BYTES_MAX;
 
 /// A text up to this size is not counted once it is made: a small file's content takes as much.
 const TEXT_BYTES_SMALL: usize = 64 << 10;
@@ -39,23 +44,42 @@ const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_')
 const CONTENT_SECURITY_POLICY: &[u8] = b"default-src 'none'; style-src 'unsafe-inline'; img-src data:; \
 base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
-/// Counts the listings of one shard.
-#[derive(Clone, Debug, Default)]
-pub struct Listings(Arc<AtomicUsize>);
+/// Counts the listings of one shard, and reserves for them.
+#[derive(Clone, Debug)]
+pub struct Listings {
+    count: Arc<AtomicUsize>,
+    budget: Arc<Budget>,
+}
 
 /// One listing, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Permit(Arc<AtomicUsize>);
+pub(super) struct Permit {
+    _one: One,
+    held: Charge,
+}
+
+/// One of [`LISTINGS_MAX`].
+#[derive(Debug)]
+struct One(Arc<AtomicUsize>);
 
 impl Listings {
-    /// The right to one more, if there is one.
+    /// None yet.
+    pub fn new(budget: &Arc<Budget>) -> Self {
+        Listings { count: Arc::default(), budget: Arc::clone(budget) }
+    }
+
+    /// The right to one more, with memory for the largest, if there is one.
     pub(super) fn take(&self) -> Option<Permit> {
-        let permit = Permit(Arc::clone(&self.0));
-        (self.0.fetch_add(1, Ordering::Relaxed) < LISTINGS_MAX).then_some(permit)
+        let one = One(Arc::clone(&self.count));
+        if self.count.fetch_add(1, Ordering::Relaxed) >= LISTINGS_MAX {
+            return None;
+        }
+        let held = self.budget.charge(Holder::ResponseBodies, LISTING_BYTES_MAX)?;
+        Some(Permit { _one: one, held })
     }
 }
 
-impl Drop for Permit {
+impl Drop for One {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -107,7 +131,7 @@ impl Listing {
     }
 
     /// The response with its fields, all but those for caches.
-    pub(super) fn response(&self, text: Vec<u8>, permit: Permit) -> Response {
+    pub(super) fn response(&self, text: Vec<u8>, mut permit: Permit) -> Response {
         let mut response = Response::new(Status::OK);
         let media_type: &[u8] = if self.is_json { b"application/json" } else { b"text/html; charset=utf-8" };
         response.push_field("Content-Type", media_type);
@@ -115,11 +139,13 @@ impl Listing {
         if !self.is_json {
             response.push_field("Content-Security-Policy", CONTENT_SECURITY_POLICY);
         }
-        response.body = Body::Shared(if text.len() <= TEXT_BYTES_SMALL {
-            Bytes::from(text)
+        response.body = if text.len() <= TEXT_BYTES_SMALL {
+            Body::Shared(Bytes::from(text))
         } else {
-            Bytes::from_owner(Held { text, _permit: permit })
-        });
+            // From here on it is the text alone, for as long as it is sent.
+            permit.held.shrink(text.capacity());
+            Body::Cached(Bytes::from_owner(Held { text, _permit: permit }))
+        };
         response
     }
 
@@ -161,6 +187,7 @@ impl AsRef<[u8]> for Held {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::budget::tests::budget;
 
     pub(super) fn entry(name: &[u8], is_folder: bool, size: u64, modified_unix_seconds: u64) -> Entry {
         Entry { name: name.into(), is_folder, size, modified_unix_seconds }
@@ -198,11 +225,13 @@ mod tests {
 
     #[test]
     fn listings_are_counted_while_they_are_held() {
-        let listings = Listings::default();
+        let budget = budget(1 << 30, 1);
+        let listings = Listings::new(&budget);
         let mut permits: Vec<Permit> = (0..LISTINGS_MAX).map_while(|_| listings.take()).collect();
         assert_eq!(permits.len(), LISTINGS_MAX);
         assert!(listings.take().is_none());
         assert!(listings.take().is_none(), "a refusal takes nothing");
+        assert_eq!(budget.used_bytes(), (LISTINGS_MAX * LISTING_BYTES_MAX) as u64);
         let listing = listing(b"/", Key::Name, false);
         let small = listing.response(vec![b'x'; TEXT_BYTES_SMALL], permits.pop().unwrap());
         let large = listing.response(vec![b'x'; TEXT_BYTES_SMALL + 1], listings.take().unwrap());
@@ -211,6 +240,22 @@ mod tests {
         assert!(listings.take().is_none());
         drop(large);
         assert!(listings.take().is_some());
+        drop(permits);
+        assert_eq!(budget.used_bytes(), 0);
+    }
+
+    #[test]
+    fn a_listing_that_is_sent_counts_for_its_text_alone() {
+        let budget = budget(LISTING_BYTES_MAX * 2, 1);
+        let listings = Listings::new(&budget);
+        let large = vec![b'x'; TEXT_BYTES_SMALL + 1];
+        let capacity = large.capacity() as u64;
+        let response = listing(b"/", Key::Name, false).response(large, listings.take().unwrap());
+        assert_eq!(budget.used_bytes(), capacity);
+        assert!(listings.take().is_some());
+        let _all = budget.charge(Holder::Host, LISTING_BYTES_MAX).unwrap();
+        assert!(listings.take().is_none(), "no memory for another");
+        drop(response);
     }
 
     #[test]

@@ -23,7 +23,7 @@ pub use admin::{Admin, CONNECTIONS_MAX, Census, Health};
 pub use freshness::Freshness;
 pub use handler::{BodyWanted, Handler, Outcome};
 pub use listing::Listings;
-pub(crate) use listing::{LISTINGS_MAX, TEXT_BYTES_MAX as LISTING_BYTES_MAX};
+pub(crate) use listing::{LISTING_BYTES_MAX, LISTINGS_MAX};
 pub use mount::Handlers;
 pub use response::{Body, Entity, Response, RouteFields};
 pub use router::{Candidate, Router, Site};

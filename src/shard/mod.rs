@@ -196,7 +196,7 @@ impl Worker {
             offload: Offload::new(Arc::clone(&setup.jobs), finished),
             now: Cell::new(now),
             path: RefCell::default(),
-            listings: Listings::default(),
+            listings: Listings::new(&setup.budget),
             spare: RefCell::default(),
         });
         let census = Census {

@@ -22,8 +22,8 @@ use super::{
 };
 use crate::{
     admission::{Rate, Verdict},
-    files::{self, Dotfiles, MappedSlice},
-    http::{Method, Request, Status, Version},
+    files::{self, Dotfiles, MappedSlice, OpenFile},
+    http::{Method, Request, Status, Version, multipart::Multipart},
     http1::{self, Refusal},
     memory::{Rank, Reservation},
     metrics::Holder,
@@ -41,7 +41,9 @@ enum Way {
     Owned(Vec<u8>, Option<Reservation>),
     Mapped(MappedSlice),
     /// After the head, from the exchange that the connection has for it.
-    File(FileBody),
+    File(Rc<OpenFile>, u64),
+    /// The same in parts.
+    Parts(Rc<OpenFile>, Box<Multipart>),
 }
 
 impl Worker {
@@ -247,7 +249,14 @@ impl Worker {
                 self.metrics.mapped_sent_bytes.add(length);
                 self.outgoing.push_mapped(slice);
             }
-            Way::File(body) => return self.begin_file(slot, request, status, waited, body),
+            Way::File(file, offset) => {
+                let body = FileBody::new(file, offset, offset + length);
+                return self.begin_file(slot, request, status, waited, body);
+            }
+            Way::Parts(file, parts) => {
+                let body = FileBody { parts: Some(parts), ..FileBody::new(file, 0, 0) };
+                return self.begin_file(slot, request, status, waited, body);
+            }
         }
         self.count_response(status);
         match waited {
@@ -280,14 +289,14 @@ impl Worker {
                     Some(slice) => Way::Mapped(slice),
                     None => {
                         self.exchange(slot, Rank::Start)?;
-                        Way::File(FileBody::new(file, offset, offset + length))
+                        Way::File(file, offset)
                     }
                 }
             }
             Body::Multipart { file, parts } => {
                 let held = self.share.reserve(Holder::Connections, parts.held_bytes(), Rank::Start)?;
                 self.exchange(slot, Rank::Start)?.extra = Some(held);
-                Way::File(FileBody { parts: Some(parts), ..FileBody::new(file, 0, 0) })
+                Way::Parts(file, parts)
             }
         })
     }

@@ -125,7 +125,7 @@ fn terms_are_there_for_what_is_configured() {
     );
     assert_eq!(term(&whole, "access log batches").bytes(), 2 * 8 * (64 << 10));
     assert_eq!(term(&whole, "requests of clients").bytes(), 1 << 20);
-    assert_eq!(term(&whole, "listings").bytes(), 2 * 16 * (4 << 20));
+    assert_eq!(term(&whole, "listings").bytes(), 2 * 16 * (8 << 20));
 }
 
 #[test]
