@@ -14,7 +14,7 @@ use crate::{
 
 /// What a server may have resident beyond its budget: program and libraries (5 MB), and what the allocator keeps of
 /// memory that was given back to it.
-const OVERHEAD_BYTES: u64 = 12 << 20;
+const OVERHEAD_BYTES: u64 = 8 << 20;
 /// How long the level may take to be Normal again.
 const NORMAL_WITHIN: Duration = Duration::from_secs(5);
 
@@ -103,7 +103,7 @@ impl Run {
         vec![
             verdict("accounted within the budget", told && used <= budget_bytes, megabytes(used)),
             verdict(
-                "resident within budget + 12 MB",
+                "resident within budget + 8 MB",
                 over <= OVERHEAD_BYTES,
                 format!("{} + {}", megabytes(self.resident_max - over), megabytes(over)),
             ),
