@@ -17,7 +17,7 @@ use std::{
         OnceLock,
         atomic::{AtomicU8, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use crate::harness::PATIENCE;
@@ -242,17 +242,18 @@ pub fn write_cold(path: &Path, content: &[u8]) -> bool {
 
 /// Puts a file's pages out of memory; see [`write_cold`].
 pub fn evict(path: &Path) -> bool {
-    const TRIES_MAX: u32 = 1000;
+    // A busy disk takes its time over what was asked for ahead.
+    let deadline = Instant::now() + Duration::from_secs(5);
     let file = File::open(path).unwrap();
     file.sync_all().unwrap();
-    for _ in 0..TRIES_MAX {
+    while Instant::now() < deadline {
         // SAFETY: takes integers only.
         unsafe { libc::posix_fadvise(file.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED) };
         if pages_in_memory(&file) == 0 {
             return true;
         }
         // Pages that are being read at this moment stay until they were.
-        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(1));
     }
     skip(&format!("{} stays in memory: its file system has no use for DONTNEED", path.display()));
     false
