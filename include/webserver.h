@@ -427,8 +427,8 @@ int webserver_reply_header(struct webserver_request *request,
 // returned WEBSERVER_DONE.
 //
 // The handler's thread, once during its call. Does not block. Errors: WEBSERVER_E_INVALID (the status; `body` is NULL
-// and `length` not 0), WEBSERVER_E_LIMIT (more than 64 MB), WEBSERVER_E_MEMORY, WEBSERVER_E_STATE (the reply was
-// made already, and stays as it was).
+// and `length` not 0), WEBSERVER_E_LIMIT (more than 64 MB), WEBSERVER_E_MEMORY (the memory budget has no room for the
+// body now; a body of up to 4 KB needs none), WEBSERVER_E_STATE (the reply was made already, and stays as it was).
 int webserver_reply(struct webserver_request *request,
                     int status,
                     const void *body,

@@ -13,7 +13,8 @@ use std::{
 use webserver_core::{
     ErrorKind,
     http::Status,
-    service::{Body, Call, Context, Outcome, Response},
+    memory::Reservation,
+    service::{Body, Call, Context, NoMemory, Outcome, Response},
 };
 
 use crate::{
@@ -44,10 +45,13 @@ pub struct webserver_slice {
 /// A request, and the reply to it, during the call of its handler.
 pub struct webserver_request<'a> {
     call: &'a Call<'a>,
+    context: &'a Context,
     peer: OnceCell<PeerText>,
     /// Rendered header fields of the reply.
     fields: RefCell<Vec<u8>>,
     body: RefCell<Vec<u8>>,
+    /// What the body counts for.
+    held: Cell<Option<Reservation>>,
     /// Set by the reply.
     status: Cell<Option<Status>>,
 }
@@ -162,8 +166,8 @@ pub unsafe extern "C" fn webserver_reply_header(
 /// returned WEBSERVER_DONE.
 ///
 /// The handler's thread, once during its call. Does not block. Errors: WEBSERVER_E_INVALID (the status; `body` is NULL
-/// and `length` not 0), WEBSERVER_E_LIMIT (more than 64 MB), WEBSERVER_E_MEMORY, WEBSERVER_E_STATE (the reply was
-/// made already, and stays as it was).
+/// and `length` not 0), WEBSERVER_E_LIMIT (more than 64 MB), WEBSERVER_E_MEMORY (the memory budget has no room for the
+/// body now; a body of up to 4 KB needs none), WEBSERVER_E_STATE (the reply was made already, and stays as it was).
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn webserver_reply(
     request: *mut webserver_request<'_>,
@@ -193,12 +197,14 @@ impl webserver_slice {
 
 impl<'a> webserver_request<'a> {
     /// The request of a call, with buffers that an earlier reply left.
-    pub(crate) fn new(call: &'a Call<'a>, context: &Context) -> Self {
+    pub(crate) fn new(call: &'a Call<'a>, context: &'a Context) -> Self {
         webserver_request {
             call,
+            context,
             peer: OnceCell::new(),
             fields: RefCell::new(context.buffer()),
             body: RefCell::new(context.buffer()),
+            held: Cell::new(None),
             status: Cell::new(None),
         }
     }
@@ -251,6 +257,10 @@ impl<'a> webserver_request<'a> {
         if bytes.len() > REPLY_BYTES_MAX {
             return Err(Failure::Here(ErrorKind::Limit, "the reply is larger than 64 MB"));
         }
+        let held = self.context.reserve(bytes.len());
+        self.held.set(held.map_err(|NoMemory| {
+            Failure::Here(ErrorKind::Memory, "memory.budget has no room for the reply")
+        })?);
         let mut body = self.body.borrow_mut();
         body.try_reserve_exact(bytes.len())
             .map_err(|_| Failure::Here(ErrorKind::Memory, "no memory for the reply"))?;

@@ -10,7 +10,11 @@ use std::{
     rc::Rc,
     sync::{
         Arc, Condvar, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64,
+            Ordering::{Relaxed, SeqCst},
+            fence,
+        },
     },
     time::Duration,
 };
@@ -222,6 +226,8 @@ impl Budget {
 impl Alarm {
     /// Once until somebody has waited: further calls cost a load.
     fn ring(&self) {
+        // Whoever finds it rung must be sure that the one who waits will see what was taken: see `wait`.
+        fence(SeqCst);
         if !self.rung.load(Relaxed) && !self.rung.swap(true, Relaxed) {
             // The lock, so that no waiter is between its look and its wait.
             let _closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
@@ -243,6 +249,8 @@ impl Alarm {
             None => self.wake.wait_while(closed, quiet).unwrap_or_else(PoisonError::into_inner),
         };
         self.rung.store(false, Relaxed);
+        // What is looked at from here on is newer than any call that found the alarm rung.
+        fence(SeqCst);
         !*closed
     }
 }

@@ -37,6 +37,8 @@ use crate::{
     clock::Now,
     files::FileCache,
     http::{OwnedRequest, Request},
+    memory::{Rank, Reservation, Share},
+    metrics::Holder,
     runtime::Offload,
     sys::socket::Peer,
 };
@@ -56,10 +58,18 @@ pub struct Context {
     pub listings: Listings,
     /// Buffers of responses that were sent, for the next ones.
     pub spare: RefCell<Vec<Vec<u8>>>,
+    /// What the shard reserves from.
+    pub share: Rc<Share>,
 }
+
+/// The memory budget has no room for what is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NoMemory;
 
 /// Buffers kept in [`Context::spare`]: the fields and the body of a response, and of some that wait.
 const SPARE_MAX: usize = 8;
+/// A body of this size needs no reservation: a connection's own memory takes it.
+const UNRESERVED_BYTES_MAX: usize = 4 << 10;
 /// A larger buffer is freed instead of kept.
 const SPARE_BYTES_MAX: usize = 16 << 10;
 
@@ -67,6 +77,18 @@ impl Context {
     /// An empty buffer for the fields or the body of a response, one that was used before if there is one.
     pub fn buffer(&self) -> Vec<u8> {
         self.spare.borrow_mut().pop().unwrap_or_default()
+    }
+
+    /// Reserves for a body that a handler is about to make. Hold it until the handler has answered: from then on the
+    /// response is reserved for as it leaves.
+    ///
+    /// # Errors
+    /// [`NoMemory`] when the budget has not so many bytes left.
+    pub fn reserve(&self, bytes: usize) -> Result<Option<Reservation>, NoMemory> {
+        if bytes <= UNRESERVED_BYTES_MAX {
+            return Ok(None);
+        }
+        self.share.reserve(Holder::ResponseBodies, bytes, Rank::Start).map(Some).ok_or(NoMemory)
     }
 
     /// Keeps the memory of a buffer that is not needed any more.

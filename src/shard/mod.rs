@@ -198,6 +198,7 @@ impl Worker {
             path: RefCell::default(),
             listings: Listings::new(&setup.budget),
             spare: RefCell::default(),
+            share: Rc::clone(share),
         });
         let census = Census {
             mailboxes: Arc::clone(&setup.mailboxes),
@@ -296,6 +297,7 @@ impl Worker {
             path: RefCell::default(),
             listings: self.context.listings.clone(),
             spare: RefCell::default(),
+            share: Rc::clone(&self.share),
         });
     }
 

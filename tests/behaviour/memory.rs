@@ -47,6 +47,24 @@ impl Handler for Large {
     }
 }
 
+/// Asks whether there is memory for the megabytes that the query wants, and says so.
+struct Careful;
+
+impl Handler for Careful {
+    fn handle(self: Rc<Self>, call: &Call<'_>, context: &Rc<Context>) -> Outcome {
+        let query = std::str::from_utf8(call.request.query().unwrap_or_default()).unwrap_or_default();
+        let megabytes: usize = query.parse().unwrap_or_default();
+        let held = context.reserve(megabytes << 20);
+        let mut response = Response::new(Status::OK);
+        let told = match &held {
+            Ok(held) => held.as_ref().map_or(0, webserver::memory::Reservation::bytes).to_string(),
+            Err(error) => format!("{error:?}"),
+        };
+        response.body = Body::Shared(told.into());
+        Outcome::Ready(response)
+    }
+}
+
 /// Answers when the file `go` is there.
 struct Later(std::path::PathBuf);
 
@@ -72,6 +90,7 @@ fn start(yaml: &str, options: Options) -> TestServer {
     let mut handlers = Handlers::new();
     handlers.add(None, "/length", || Rc::new(Length)).unwrap();
     handlers.add(None, "/own", || Rc::new(Large)).unwrap();
+    handlers.add(None, "/careful", || Rc::new(Careful)).unwrap();
     handlers.add(None, "/later", move || Rc::new(Later(go.clone()))).unwrap();
     let text = format!(
         "shards: 1\nlisten: [\"127.0.0.1:0\"]\nadmin: {{ address: \"127.0.0.1:0\" }}\n\
@@ -320,6 +339,20 @@ fn replies_that_clients_do_not_take_count_until_they_are_sent_or_cut() {
     drop(slow);
     wait_until("all of it to be given back", || used(&server, "response_bodies") == 0);
     assert_eq!(server.get("/own").body.len(), 1 << 20);
+}
+
+#[test]
+fn a_handler_learns_before_it_makes_a_body_that_there_is_no_memory_for_it() {
+    let server = plain();
+    assert_eq!(server.get("/careful?0").body, b"0");
+    assert_eq!(server.get("/careful?20").body, (20 << 20).to_string().into_bytes());
+    let charged = fill_to(&server, 80, Level::Elevated);
+    assert_eq!(server.get("/careful?20").body, b"NoMemory");
+    assert_eq!(server.metric("webserver_memory_refused_total{holder=\"response_bodies\"}"), 1);
+    server.server.release(charged);
+    await_level(&server, Level::Normal);
+    assert_eq!(server.get("/careful?20").body, (20 << 20).to_string().into_bytes());
+    assert_eq!(used(&server, "response_bodies"), 0);
 }
 
 #[test]
