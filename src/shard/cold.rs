@@ -57,7 +57,7 @@ const RETRY_AFTER: Duration = Duration::from_millis(50);
 #[derive(Debug, Default)]
 pub struct Cold {
     ready: RefCell<VecDeque<Chunk>>,
-    failed: Cell<Option<io::ErrorKind>>,
+    failed: RefCell<Option<io::Error>>,
     cancelled: Cell<bool>,
     /// What is being read.
     reading_bytes: Cell<usize>,
@@ -72,7 +72,7 @@ pub enum Next {
     /// Nothing yet; the connection is queued when there is.
     Later,
     /// The file ended early or could not be read.
-    Failed(io::ErrorKind),
+    Failed(io::Error),
 }
 
 impl Cold {
@@ -90,7 +90,7 @@ impl Cold {
         inbox.local().spawn(async move {
             let _permit = permit;
             if let Err(error) = reader.read_ahead(&file, offset, end, key, &inbox_of_task).await {
-                reader.failed.set(Some(error.kind()));
+                reader.failed.replace(Some(error));
                 inbox_of_task.queue(key);
             }
         });
@@ -103,10 +103,7 @@ impl Cold {
             self.wake_reader();
             return Next::Chunk(chunk);
         }
-        match self.failed.get() {
-            Some(kind) => Next::Failed(kind),
-            None => Next::Later,
-        }
+        self.failed.take().map_or(Next::Later, Next::Failed)
     }
 
     /// Puts back what the socket did not take.

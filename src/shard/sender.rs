@@ -180,14 +180,25 @@ impl Worker {
                     }
                     Ok(None) => return Ok(Step::Wait),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
+                    // The page cache needs no descriptor of its own.
+                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
+                        body.cold = None;
+                        (body.pace, body.was_cold) = (Pace::new(), false);
+                        continue;
+                    }
                     Err(error) => return Err(error),
                 },
                 None => {
                     if let Some(populating) = &body.populating {
                         let Some(end) = populating.read_up_to() else { return Ok(Step::Wait) };
-                        self.metrics.cold_bytes.add(end.saturating_sub(body.offset));
-                        body.ready_end = end;
                         body.populating = None;
+                        if end <= body.offset {
+                            // No thread or no descriptor was free: that says nothing about the client.
+                            self.read_cold(body, key);
+                            continue;
+                        }
+                        self.metrics.cold_bytes.add(end - body.offset);
+                        body.ready_end = end;
                         body.pace.begin(now_millis);
                     }
                     if body.offset >= body.ready_end || body.pace.is_slow(now_millis) {
@@ -440,7 +451,7 @@ pub(super) fn in_flight(slot: &Slot) -> u32 {
 fn send_chunk(socket: std::os::fd::BorrowedFd<'_>, cold: &Cold) -> io::Result<Option<usize>> {
     match cold.next() {
         Next::Later => Ok(None),
-        Next::Failed(kind) => Err(kind.into()),
+        Next::Failed(error) => Err(error),
         Next::Chunk(mut chunk) => {
             let sent = socket::send(socket, chunk.bytes(), false);
             if let Ok(count) = sent {
