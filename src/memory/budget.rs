@@ -103,7 +103,8 @@ impl Budget {
     }
 
     /// Bytes held by one shard for something.
-    pub fn used_by_shard(&self, shard: usize, holder: Holder) -> u64 {
+    #[cfg(test)]
+    pub(super) fn used_by_shard(&self, shard: usize, holder: Holder) -> u64 {
         self.shards.get(shard).map_or(0, |shard| shard.memory.used_bytes[holder as usize].value())
     }
 

@@ -32,6 +32,11 @@ impl Mapping {
         Some(Mapping { address: NonNull::new(address.cast())?, bytes })
     }
 
+    /// Where the first byte is.
+    pub(super) fn address(&self) -> NonNull<u8> {
+        self.address
+    }
+
     /// Makes it `bytes` long, the new part zeroed (mremap(2)): pages move, their content is not copied. False, and
     /// nothing changed, when `bytes` is less than there is, or the kernel refuses.
     #[must_use]

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::Tier;
+use super::{Mapping, Tier};
 
 /// Pieces of a region: as many as bits in its map.
 const BLOCKS: usize = u64::BITS as usize;
@@ -32,8 +32,8 @@ struct Vacancies {
 /// 64 pieces of one tier. Unmapped when the last piece, and the list of regions, has let go of it.
 #[derive(Debug)]
 struct Region {
-    address: NonNull<u8>,
-    bytes: usize,
+    /// Never read or written as a whole: each block owns its part.
+    pages: Mapping,
 }
 
 /// One piece, zeroed when it was made.
@@ -103,7 +103,7 @@ impl Block {
 
     fn address(&self) -> NonNull<u8> {
         // SAFETY: the index is below `BLOCKS`, and the region has that many pieces of this size.
-        unsafe { self.region.address.add(self.index as usize * self.tier.bytes()) }
+        unsafe { self.region.pages.address().add(self.index as usize * self.tier.bytes()) }
     }
 }
 
@@ -135,33 +135,13 @@ impl fmt::Debug for Block {
 
 impl Region {
     fn map(bytes: usize) -> Option<Region> {
-        let (protection, flags) =
-            (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-        // SAFETY: a new anonymous mapping at an address of the kernel's choice touches no existing memory.
-        let address = unsafe { libc::mmap(std::ptr::null_mut(), bytes, protection, flags, -1, 0) };
-        if address == libc::MAP_FAILED {
-            return None;
-        }
+        let pages = Mapping::anonymous(bytes)?;
         // Huge pages would make the first buffer cost 2 MB. Where the kernel has none, it says so, and that is fine.
         // SAFETY: the range was mapped above.
-        let _ = unsafe { libc::madvise(address, bytes, libc::MADV_NOHUGEPAGE) };
-        Some(Region { address: NonNull::new(address.cast())?, bytes })
+        let _ = unsafe { libc::madvise(pages.address().as_ptr().cast(), bytes, libc::MADV_NOHUGEPAGE) };
+        Some(Region { pages })
     }
 }
-
-impl Drop for Region {
-    fn drop(&mut self) {
-        // SAFETY: the range is the one `map` mapped, and no block of it is left.
-        let result = unsafe { libc::munmap(self.address.as_ptr().cast(), self.bytes) };
-        debug_assert_eq!(result, 0, "munmap of a mapping that we made");
-    }
-}
-
-// SAFETY: the pages are reached through blocks alone, each of which owns its part; they are not tied to a thread.
-unsafe impl Send for Region {}
-
-// SAFETY: a shared region gives no access to its pages but through blocks, which own theirs.
-unsafe impl Sync for Region {}
 
 #[cfg(test)]
 mod tests {

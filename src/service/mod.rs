@@ -68,8 +68,9 @@ pub struct NoMemory;
 
 /// Buffers kept in [`Context::spare`]: the fields and the body of a response, and of some that wait.
 const SPARE_MAX: usize = 8;
-/// A body of this size needs no reservation: a connection's own memory takes it.
-const UNRESERVED_BYTES_MAX: usize = 4 << 10;
+/// Bodies up to this size are copied behind their head, cheaper than another element of the vector, and so need no
+/// reservation.
+pub const COPIED_BYTES_MAX: usize = 4 << 10;
 /// A larger buffer is freed instead of kept.
 const SPARE_BYTES_MAX: usize = 16 << 10;
 
@@ -85,10 +86,15 @@ impl Context {
     /// # Errors
     /// [`NoMemory`] when the budget has not so many bytes left.
     pub fn reserve(&self, bytes: usize) -> Result<Option<Reservation>, NoMemory> {
-        if bytes <= UNRESERVED_BYTES_MAX {
+        self.reserve_at(bytes, Rank::Start)
+    }
+
+    /// The same at a rank.
+    pub(crate) fn reserve_at(&self, bytes: usize, rank: Rank) -> Result<Option<Reservation>, NoMemory> {
+        if bytes <= COPIED_BYTES_MAX {
             return Ok(None);
         }
-        self.share.reserve(Holder::ResponseBodies, bytes, Rank::Start).map(Some).ok_or(NoMemory)
+        self.share.reserve(Holder::ResponseBodies, bytes, rank).map(Some).ok_or(NoMemory)
     }
 
     /// Keeps the memory of a buffer that is not needed any more.

@@ -78,8 +78,7 @@ impl fmt::Debug for Answer {
 pub(super) fn largest(slots: &Slab<Slot>, shard: usize, limit: usize) -> Vec<Holding> {
     let mut found: BinaryHeap<Reverse<(usize, usize)>> = BinaryHeap::with_capacity(limit.min(slots.len()));
     for (index, slot) in slots {
-        let exchange_bytes = slot.exchange.as_ref().map_or(0, |exchange| exchange.held_bytes());
-        let candidate = Reverse((SLOT_BYTES + exchange_bytes, index));
+        let candidate = Reverse((slot.held_bytes(), index));
         if found.len() < limit {
             found.push(candidate);
         } else if let Some(mut least) = found.peek_mut()

@@ -411,7 +411,7 @@ impl Driver {
                 continue;
             }
             if slot.deadline <= tick && expired.len() < EXPIRED_PER_TURN {
-                expired.push(Key { index: index as u32, generation: slot.generation });
+                expired.push(Key::of(index, slot));
             } else {
                 earliest = earliest.min(slot.deadline);
             }
@@ -471,9 +471,10 @@ impl Driver {
 
     pub(super) fn insert(&mut self, slot: Slot) -> Key {
         *self.count_of(&slot) += 1;
-        let generation = slot.generation;
-        let index = self.slots.insert(slot);
-        Key { index: index as u32, generation }
+        let vacant = self.slots.vacant_entry();
+        let key = Key::of(vacant.key(), &slot);
+        vacant.insert(slot);
+        key
     }
 
     pub(super) fn close(&mut self, key: Key) {
@@ -500,7 +501,7 @@ impl Driver {
         self.slots
             .iter()
             .filter(|(_, slot)| matches(slot))
-            .map(|(index, slot)| Key { index: index as u32, generation: slot.generation })
+            .map(|(index, slot)| Key::of(index, slot))
             .collect()
     }
 

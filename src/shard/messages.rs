@@ -106,7 +106,7 @@ impl Driver {
                 Stage::Idle if slot.flags.admin => {}
                 Stage::Idle if !deadlines.answered_lately(slot.deadline, now) => {
                     slot.ask_to_end();
-                    resting.push(Key { index: index as u32, generation: slot.generation });
+                    resting.push(Key::of(index, slot));
                 }
                 Stage::Idle | Stage::Fresh => slot.deadline = slot.deadline.min(soon),
                 _ => {}

@@ -9,6 +9,7 @@ use super::exchange::{Exchange, Unsent};
 use crate::{
     files::MappedSlice,
     memory::{BufferPool, Rank, Reservation},
+    service::COPIED_BYTES_MAX,
     sys::socket::{self, PIECES_MAX, Pieces},
 };
 
@@ -17,8 +18,6 @@ const RENDERED_BYTES_MAX: usize = 64 << 10;
 /// Bytes collected, bodies included, after which the next request waits until they were sent: a client that sends
 /// requests ahead and takes no response makes one response wait, not many.
 const COLLECTED_BYTES_MAX: usize = 256 << 10;
-/// Bodies up to this size are copied behind their head: cheaper than another element of the vector.
-pub(super) const COPY_BYTES_MAX: usize = 4 << 10;
 /// The largest pooled buffer.
 const BUFFER_BYTES_MAX: usize = 64 << 10;
 
@@ -86,7 +85,7 @@ impl Outgoing {
 
     /// Appends a body of the program.
     pub fn push_static(&mut self, body: &'static [u8]) {
-        if body.len() <= COPY_BYTES_MAX {
+        if body.len() <= COPIED_BYTES_MAX {
             self.render(|rendered| rendered.extend_from_slice(body));
         } else {
             self.bytes += body.len();
@@ -96,7 +95,7 @@ impl Outgoing {
 
     /// Appends a shared body, and what it counts for unless that is the business of whoever shares it.
     pub fn push_shared(&mut self, body: Bytes, held: Option<Reservation>) {
-        if body.len() <= COPY_BYTES_MAX {
+        if body.len() <= COPIED_BYTES_MAX {
             self.render(|rendered| rendered.extend_from_slice(&body));
         } else {
             self.bytes += body.len();
@@ -106,7 +105,7 @@ impl Outgoing {
 
     /// Appends a body of this response alone; gives it back when it was copied.
     pub fn push_owned(&mut self, body: Vec<u8>, held: Option<Reservation>) -> Option<Vec<u8>> {
-        if body.len() <= COPY_BYTES_MAX {
+        if body.len() <= COPIED_BYTES_MAX {
             self.render(|rendered| rendered.extend_from_slice(&body));
             return Some(body);
         }
@@ -150,12 +149,12 @@ impl Outgoing {
     pub fn keep(&mut self, pool: &BufferPool, exchange: &mut Exchange) -> bool {
         let mut skip = self.sent;
         // Rendered bytes may need two buffers.
-        let mut kept = exchange.prepare_unsent(self.pieces.len() + 1, pool.share());
-        let unsent = &mut exchange.unsent;
-        if !kept {
+        if !exchange.prepare_unsent(self.pieces.len() + 1, pool.share()) {
             self.clear();
             return false;
         }
+        let unsent = &mut exchange.unsent;
+        let mut kept = true;
         for piece in self.pieces.drain(..) {
             let length = piece.length();
             if skip >= length {

@@ -12,7 +12,7 @@
 use super::{
     connection::{Step, take_kept},
     driver::Driver,
-    slot::{Key, Slot, Stage},
+    slot::{Key, Stage},
 };
 use crate::{memory::Level, metrics::Relief};
 
@@ -68,7 +68,7 @@ impl Driver {
             .slots
             .iter()
             .filter(|(_, slot)| slot.stage == Stage::Idle && !slot.flags.admin && !slot.flags.close)
-            .map(|(index, slot)| (slot.deadline, key(index, slot)))
+            .map(|(index, slot)| (slot.deadline, Key::of(index, slot)))
             .collect();
         if count < idle.len() {
             // All wait equally long, so the earliest deadline is the oldest.
@@ -97,7 +97,7 @@ impl Driver {
             .filter(|(_, slot)| {
                 !slot.flags.admin && !slot.flags.shed && !matches!(slot.stage, Stage::Idle | Stage::Lingering)
             })
-            .map(|(index, slot)| (slot.held_bytes(), key(index, slot)))
+            .map(|(index, slot)| (slot.held_bytes(), Key::of(index, slot)))
             .collect();
         if left < active.len() {
             active.select_nth_unstable_by_key(left, |(bytes, _)| std::cmp::Reverse(*bytes));
@@ -131,8 +131,4 @@ impl Driver {
             }
         }
     }
-}
-
-fn key(index: usize, slot: &Slot) -> Key {
-    Key { index: index as u32, generation: slot.generation }
 }

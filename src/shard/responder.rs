@@ -16,7 +16,6 @@ use super::{
     Worker,
     connection::Step,
     exchange::{FileBody, Record},
-    outgoing::COPY_BYTES_MAX,
     sender::in_flight,
     slot::{Key, Slot, Stage},
 };
@@ -27,7 +26,7 @@ use crate::{
     http1::{self, Refusal},
     memory::{Rank, Reservation},
     metrics::Holder,
-    service::{Body, BodyWanted, Call, Candidate, Outcome, Response, RouteFields},
+    service::{Body, BodyWanted, COPIED_BYTES_MAX, Call, Candidate, Outcome, Response, RouteFields},
 };
 
 /// What a handler that is waited for holds beside a copy of the request: its future and its task.
@@ -272,16 +271,20 @@ impl Worker {
 
     /// How a body will leave, with the memory that takes; `None` when there is none.
     fn way(&mut self, slot: &mut Slot, body: Body) -> Option<Way> {
+        // Who watches a server that is short of memory must be able to.
+        let rank = if slot.flags.admin { Rank::Finish } else { Rank::Start };
         Some(match body {
             Body::Empty => Way::Nothing,
             Body::Static(bytes) => Way::Static(bytes),
             Body::Cached(bytes) => Way::Shared(bytes, None),
             Body::Shared(bytes) => {
-                let held = self.reserve_body(slot, bytes.len())?;
+                let held = self.context.reserve_at(bytes.len(), rank).ok()?;
                 Way::Shared(bytes, held)
             }
+            // However much the buffer could hold, it is copied and used again.
+            Body::Owned(bytes) if bytes.len() <= COPIED_BYTES_MAX => Way::Owned(bytes, None),
             Body::Owned(bytes) => {
-                let held = self.reserve_body(slot, bytes.capacity())?;
+                let held = self.context.reserve_at(bytes.capacity(), rank).ok()?;
                 Way::Owned(bytes, held)
             }
             Body::File { file, offset, length } => {
@@ -299,17 +302,6 @@ impl Worker {
                 Way::Parts(file, parts)
             }
         })
-    }
-
-    /// Reserves for a body in memory, unless it is so small that it is copied behind its head. `None` is a refusal.
-    #[allow(clippy::option_option, reason = "the outer one is whether there is memory, as for every way")]
-    fn reserve_body(&self, slot: &Slot, bytes: usize) -> Option<Option<Reservation>> {
-        if bytes <= COPY_BYTES_MAX {
-            return Some(None);
-        }
-        // Who watches a server that is short of memory must be able to.
-        let rank = if slot.flags.admin { Rank::Finish } else { Rank::Start };
-        self.share.reserve(Holder::ResponseBodies, bytes, rank).map(Some)
     }
 
     /// A file follows the head that was rendered; of several parts the first, behind its text.

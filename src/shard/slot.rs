@@ -16,6 +16,11 @@ pub struct Key {
 }
 
 impl Key {
+    /// Of the connection that the slab has at `index`.
+    pub fn of(index: usize, slot: &Slot) -> Self {
+        Key { index: index as u32, generation: slot.generation }
+    }
+
     /// As an epoll token.
     pub fn token(self) -> u64 {
         u64::from(self.generation) << 32 | u64::from(self.index)

@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::cgroup::Groups;
+use super::{cgroup::Groups, open::page_bytes};
 
 /// Physical memory in bytes, or the smallest limit of this process's control groups if that is less. 1 GB when the
 /// system does not say.
@@ -16,10 +16,7 @@ pub fn usable_bytes() -> u64 {
 fn physical_bytes() -> Option<u64> {
     // SAFETY: has no preconditions.
     let pages = unsafe { libc::sysconf(libc::_SC_PHYS_PAGES) };
-    // SAFETY: has no preconditions.
-    let page_bytes = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let (pages, page_bytes) = (u64::try_from(pages).ok()?, u64::try_from(page_bytes).ok()?);
-    pages.checked_mul(page_bytes).filter(|bytes| *bytes > 0)
+    u64::try_from(pages).ok()?.checked_mul(page_bytes() as u64).filter(|bytes| *bytes > 0)
 }
 
 fn limit(groups: &Groups<'_>) -> Option<u64> {

@@ -2,14 +2,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::{
-    http::Status,
-    metrics::{LEVELS, Registry},
-    service::Response,
-};
-
-/// The level of pressure at which health checks fail, so that load goes elsewhere before connections are closed.
-const CRITICAL: u64 = LEVELS.len() as u64 - 1;
+use crate::{http::Status, memory::Level, metrics::Registry, service::Response};
 
 /// Whether new requests are welcome; shared by all of a server.
 #[derive(Debug, Default)]
@@ -32,7 +25,8 @@ impl Health {
     pub(super) fn condition(&self, registry: &Registry) -> Condition {
         if self.is_draining() {
             Condition::Draining
-        } else if registry.memory.pressure.value() >= CRITICAL {
+        } else if Level::from_number(registry.memory.pressure.value()) == Level::Critical {
+            // Load goes elsewhere before connections are closed.
             Condition::Overloaded
         } else {
             Condition::Accepting
