@@ -4,9 +4,10 @@
 
 use std::fmt::{self, Write};
 
+use serde_json::{Map, Value, json};
 use webserver::{
     config::Settings,
-    server::plan::{ACTIVE_PERCENT, Bound, Load, Plan, Term},
+    server::plan::{ACTIVE_PERCENT, Bound, Fit, Load, Plan, Term},
 };
 
 use super::{Failure, arguments::PlanOptions, print};
@@ -20,10 +21,12 @@ pub(super) fn plan(options: &PlanOptions) -> Result<(), Failure> {
         h2_percent: options.h2_percent,
     };
     let plan = Plan::new(&settings, load);
+    if options.json {
+        return print(&format!("{:#}\n", to_json(&plan)));
+    }
     let mut text = String::new();
     // Writing to a String cannot fail.
-    let _ =
-        if options.json { write_json(&mut text, &plan) } else { write_table(&mut text, &plan, &settings) };
+    let _ = write_table(&mut text, &plan, &settings);
     print(&text)
 }
 
@@ -128,74 +131,58 @@ fn size(bytes: u64) -> String {
     format!("{}.{}{suffix}", tenths / 10, tenths % 10)
 }
 
-/// All names and texts are this program's own and need no escapes.
-fn write_json(out: &mut String, plan: &Plan) -> fmt::Result {
+/// The same for machines.
+fn to_json(plan: &Plan) -> Value {
     let Load { connections, tls_percent, h2_percent } = plan.load;
-    writeln!(
-        out,
-        "{{\n\"load\":{{\"shards\":{},\"connections\":{connections},\"tls_percent\":{tls_percent},\
-         \"h2_percent\":{h2_percent}}},",
-        plan.shards
-    )?;
-    write!(out, "\"terms\":")?;
-    json_list(out, &plan.terms, json_term)?;
-    let (worst, typical, budget) = (plan.worst_bytes(), plan.typical_bytes(), plan.budget_bytes);
-    let left = |bytes: u64| i128::from(budget) - i128::from(bytes);
-    writeln!(
-        out,
-        ",\n\"totals\":{{\"budget_bytes\":{budget},\"always_bytes\":{},\"standing_bytes\":{},\"worst_bytes\":{worst},\
-         \"typical_bytes\":{typical},\"worst_left_bytes\":{},\"typical_left_bytes\":{}}},",
-        plan.always_bytes(),
-        plan.standing_bytes(),
-        left(worst),
-        left(typical)
-    )?;
-    let mut fits = Vec::new();
-    for fit in &plan.fits {
-        let bound = match fit.bound {
-            Bound::Slots => "worker_connections",
-            Bound::Memory => "budget",
-        };
-        fits.push(format!(
-            "\n\"{}\":{{\"count\":{},\"unit_bytes\":{},\"bound\":\"{bound}\"}}",
-            fit.kind, fit.count, fit.unit_bytes
-        ));
-    }
-    write!(out, "\"fits\":{{{}}},\n\"kernel\":{{\"terms\":", fits.join(","))?;
-    json_list(out, &plan.kernel, json_term)?;
-    writeln!(
-        out,
-        ",\n\"descriptors\":{},\"epoll_entries\":{}}},\n\"typical\":\"{}\"}}",
-        plan.descriptors,
-        plan.epoll_entries,
-        ASSUMPTIONS.join(" ")
-    )
+    // As far as a JSON number goes everywhere.
+    let left =
+        |bytes: u64| i64::try_from(i128::from(plan.budget_bytes) - i128::from(bytes)).unwrap_or(i64::MIN);
+    let (worst, typical) = (plan.worst_bytes(), plan.typical_bytes());
+    let fits: Map<String, Value> = plan.fits.iter().map(|fit| (fit.kind.to_owned(), fit_json(fit))).collect();
+    json!({
+        "load": {
+            "shards": plan.shards,
+            "connections": connections,
+            "tls_percent": tls_percent,
+            "h2_percent": h2_percent,
+        },
+        "terms": plan.terms.iter().map(term_json).collect::<Vec<Value>>(),
+        "totals": {
+            "budget_bytes": plan.budget_bytes,
+            "always_bytes": plan.always_bytes(),
+            "standing_bytes": plan.standing_bytes(),
+            "worst_bytes": worst,
+            "typical_bytes": typical,
+            "worst_left_bytes": left(worst),
+            "typical_left_bytes": left(typical),
+        },
+        "fits": fits,
+        "kernel": {
+            "terms": plan.kernel.iter().map(term_json).collect::<Vec<Value>>(),
+            "descriptors": plan.descriptors,
+            "epoll_entries": plan.epoll_entries,
+        },
+        "typical": ASSUMPTIONS.join(" "),
+    })
 }
 
-fn json_term(out: &mut String, term: &Term) -> fmt::Result {
-    let holder = term.holder.map_or("kernel", |holder| holder.label());
-    write!(
-        out,
-        "\n{{\"name\":\"{}\",\"holder\":\"{holder}\",\"count\":{},\"unit_bytes\":{},\"bytes\":{},\
-         \"typical_count\":{},\"typical_bytes\":{},\"when\":\"{}\"}}",
-        term.name,
-        term.count,
-        term.unit_bytes,
-        term.bytes(),
-        term.typical_count,
-        term.typical_bytes(),
-        term.when
-    )
+fn term_json(term: &Term) -> Value {
+    json!({
+        "name": term.name,
+        "holder": term.holder.map_or("kernel", |holder| holder.label()),
+        "count": term.count,
+        "unit_bytes": term.unit_bytes,
+        "bytes": term.bytes(),
+        "typical_count": term.typical_count,
+        "typical_bytes": term.typical_bytes(),
+        "when": term.when,
+    })
 }
 
-fn json_list(out: &mut String, terms: &[Term], write: fn(&mut String, &Term) -> fmt::Result) -> fmt::Result {
-    out.push('[');
-    for (index, term) in terms.iter().enumerate() {
-        if index > 0 {
-            out.push(',');
-        }
-        write(out, term)?;
-    }
-    out.push(']');
-    Ok(())
+fn fit_json(fit: &Fit) -> Value {
+    let bound = match fit.bound {
+        Bound::Slots => "worker_connections",
+        Bound::Memory => "budget",
+    };
+    json!({ "count": fit.count, "unit_bytes": fit.unit_bytes, "bound": bound })
 }
