@@ -25,6 +25,7 @@ pub mod service;
 pub mod shard;
 #[allow(unsafe_code)]
 pub mod sys;
+pub mod tls;
 
 pub use error::{Error, ErrorKind, Place, Result};
 pub use server::Server;

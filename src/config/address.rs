@@ -40,7 +40,7 @@ impl Listener {
                 .map(Address::Tcp)
                 .map_err(|_| format!("must be {ALLOWED}, not the text {text:?}"))?,
         };
-        Ok(Listener { name: text.to_owned(), address, connections: 0, sockets: Vec::new() })
+        Ok(Listener { name: text.to_owned(), address, connections: 0, tls: None, sockets: Vec::new() })
     }
 
     /// Whether both cannot be bound at once. Port 0 is a different port each time.

@@ -13,7 +13,10 @@ use super::{
     field::Field,
     network::Network,
     routes::read_routes,
-    settings::{AccessFormat, AccessLog, Level, Limits, Listener, Log, LogPath, Route, Timeouts},
+    settings::{
+        AccessFormat, AccessLog, Certificate, Level, Limits, Listener, Log, LogPath, Pem, Route, Timeouts,
+        Tls, TlsVersions,
+    },
 };
 use crate::error::{Error, Result};
 
@@ -172,16 +175,44 @@ fn read_listen(field: &Field<'_>) -> Result<Vec<Marked<Listener>>> {
 fn read_listener(field: &Field<'_>) -> Result<Marked<Listener>> {
     let mut address = None;
     let mut connections = 0;
+    let mut tls = None;
     for entry in field.section()? {
         match entry.key {
             "address" => address = Some(read_address(&entry)?),
             "connections" => connections = entry.count(CAP)?,
-            _ => return Err(entry.unknown(&["address", "connections"], &["tls"])),
+            "tls" => tls = Some(read_tls(&entry)?),
+            _ => return Err(entry.unknown(&["address", "connections", "tls"], &[])),
         }
     }
     let mut listener = address.ok_or_else(|| needs_address(field))?;
     listener.value.connections = connections;
+    listener.value.tls = tls;
     Ok(listener)
+}
+
+fn read_tls(field: &Field<'_>) -> Result<Tls> {
+    let mut certificates = Vec::new();
+    for entry in field.section()? {
+        match entry.key {
+            "certificates" => {
+                for item in entry.items(64)? {
+                    let (mut chain, mut key) = (None, None);
+                    for part in item.section()? {
+                        match part.key {
+                            "certificate" => chain = Some(Pem::File(part.path()?)),
+                            "key" => key = Some(Pem::File(part.path()?)),
+                            _ => return Err(part.unknown(&["certificate", "key"], &[])),
+                        }
+                    }
+                    if let (Some(chain), Some(key)) = (chain, key) {
+                        certificates.push(Certificate { chain, key, ocsp: None });
+                    }
+                }
+            }
+            _ => return Err(entry.unknown(&["certificates"], &[])),
+        }
+    }
+    Ok(Tls { certificates, versions: TlsVersions::default(), client_auth: None, ticket_key_file: None })
 }
 
 /// A mapping with an `address` and nothing else.

@@ -83,8 +83,13 @@ pub(super) fn remaining(mut free: Vec<OpenSocket>) -> (Vec<Listener>, Option<Lis
     while let Some(first) = free.first().cloned() {
         let (sockets, others) = free.into_iter().partition(|socket| socket.goes_with(&first));
         free = others;
-        let listener =
-            Listener { name: first.name.clone(), address: Address::Inherited, connections: 0, sockets };
+        let listener = Listener {
+            name: first.name.clone(),
+            address: Address::Inherited,
+            connections: 0,
+            tls: None,
+            sockets,
+        };
         if first.origin == Origin::Supervisor && first.name == ADMIN && admin.is_none() {
             admin = Some(listener);
         } else {

@@ -231,6 +231,7 @@ fn loopback(port: u16) -> Listener {
         name: address.to_string(),
         address: Address::Tcp(address),
         connections: 0,
+        tls: None,
         sockets: Vec::new(),
     }
 }
@@ -243,6 +244,8 @@ fn welcome() -> Route {
         headers: Vec::new(),
         methods: Vec::new(),
         cors: None,
+        https_redirect: None,
+        hsts: None,
     }
 }
 

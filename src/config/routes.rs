@@ -129,7 +129,7 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
     if cors.is_some() {
         refuse_header(item, "cors", &headers, |name| name.starts_with("access-control-"))?;
     }
-    Ok(Route { hosts, path, action, headers, methods, cors })
+    Ok(Route { hosts, path, action, headers, methods, cors, https_redirect: None, hsts: None })
 }
 
 /// A field that a key of the route renders must not be among its `headers` too. Names are given in lower case.

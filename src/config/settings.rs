@@ -2,7 +2,11 @@
 //!
 //! Built by [`super::Config::resolve`] and immutable afterwards; a reload makes a new one.
 
+mod tls;
+
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+pub use tls::*;
 
 use super::{Network, OpenSocket};
 
@@ -49,6 +53,8 @@ pub struct Listener {
     pub address: Address,
     /// Connections taken here at once, over all shards; one more gets 503. 0 is no cap but the shards' own.
     pub connections: usize,
+    /// Absent: HTTP without TLS.
+    pub tls: Option<Tls>,
     /// What listens there already, several with `SO_REUSEPORT`; empty: the address is bound at the start, which also
     /// takes the sockets out of here.
     pub sockets: Vec<OpenSocket>,
@@ -80,6 +86,10 @@ pub struct Route {
     pub methods: Vec<String>,
     /// What pages of other origins may read; absent: nothing is said about it.
     pub cors: Option<Cors>,
+    /// Where requests that came without TLS are sent; absent: they are answered.
+    pub https_redirect: Option<HttpsRedirect>,
+    /// What browsers are told about TLS; absent: nothing.
+    pub hsts: Option<Hsts>,
 }
 
 impl Route {
@@ -232,6 +242,8 @@ pub struct Memory {
     pub response_cache: ResponseCache,
     /// Files that stay mapped.
     pub mmap: Mmap,
+    /// TLS sessions kept for resumption.
+    pub tls_session_cache: TlsSessionCache,
     /// Raise the soft limit of descriptors to the hard one at start.
     pub raise_nofile: bool,
 }
@@ -367,6 +379,8 @@ impl Default for OpenFileCache {
 /// Deadlines. `body` and `write` mean no progress for that long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
+    /// From accept to the end of the TLS handshake.
+    pub handshake: Duration,
     /// From the first byte of a request (or accept) to the end of its head.
     pub header: Duration,
     /// Between two pieces of a request body.
@@ -382,6 +396,7 @@ pub struct Timeouts {
 impl Default for Timeouts {
     fn default() -> Self {
         Timeouts {
+            handshake: Duration::from_secs(10),
             header: Duration::from_secs(10),
             body: Duration::from_secs(30),
             write: Duration::from_secs(30),
@@ -412,6 +427,8 @@ pub struct Limits {
     /// Requests that a client which has asked for nothing lately may send at once. At least 1 if `requests_per_ip`
     /// is not 0.
     pub requests_per_ip_burst: u32,
+    /// TLS handshakes in progress at once, over all shards: more wait their turn. At least 1.
+    pub handshakes: usize,
     /// Clients that the bounds of a client are not for. At most 256.
     pub exempt: Vec<Network>,
 }
@@ -427,6 +444,7 @@ impl Default for Limits {
             connections_per_ip: 0,
             requests_per_ip: 0,
             requests_per_ip_burst: 0,
+            handshakes: 512,
             exempt: Vec::new(),
         }
     }

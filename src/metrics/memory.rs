@@ -24,6 +24,10 @@ pub enum Holder {
     MappedFiles,
     /// Reads past the page cache, ahead of the socket.
     DirectReads,
+    /// TLS of connections: keys, and what a handshake needs.
+    Tls,
+    /// TLS sessions kept for resumption.
+    TlsSessions,
     /// Log lines on their way to the writer.
     Logs,
     /// What runs the server: the executors' rings and memory, scratch buffers, stacks, tables of fixed size.
@@ -36,7 +40,7 @@ impl Holder {
     /// Number of holders.
     pub const COUNT: usize = Holder::ALL.len();
     /// Every holder, in the order of its index.
-    pub const ALL: [Holder; 12] = [
+    pub const ALL: [Holder; 14] = [
         Holder::Connections,
         Holder::BuffersInUse,
         Holder::BuffersFree,
@@ -46,6 +50,8 @@ impl Holder {
         Holder::ResponseCache,
         Holder::MappedFiles,
         Holder::DirectReads,
+        Holder::Tls,
+        Holder::TlsSessions,
         Holder::Logs,
         Holder::Substrate,
         Holder::Host,
@@ -63,6 +69,8 @@ impl Holder {
             Holder::ResponseCache => "response_cache",
             Holder::MappedFiles => "mapped_files",
             Holder::DirectReads => "direct_reads",
+            Holder::Tls => "tls",
+            Holder::TlsSessions => "tls_sessions",
             Holder::Logs => "logs",
             Holder::Substrate => "substrate",
             Holder::Host => "host",

@@ -12,6 +12,7 @@ mod memory;
 mod process;
 mod registry;
 mod shard;
+mod tls;
 
 pub use counter::{Counter, Gauge, SharedCounter, SharedGauge};
 pub use histogram::{BUCKETS, Histogram};
@@ -19,3 +20,4 @@ pub use memory::{Holder, LEVELS, Relief, ServerMemory, ShardMemory};
 pub use process::resident_bytes;
 pub use registry::{Labelled, LogMetrics, Registry, Status, Totals};
 pub use shard::{BUFFER_SIZES, ShardMetrics, Shed, StatusCounters, Timeout};
+pub use tls::{Handshake, ShardTls, TlsFailure};

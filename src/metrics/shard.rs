@@ -1,6 +1,6 @@
 //! What one shard counts. The shard's thread is the only writer.
 
-use super::{Counter, Gauge, Histogram, ShardMemory};
+use super::{Counter, Gauge, Histogram, ShardMemory, ShardTls};
 
 /// The buffer tiers as metric labels, smallest first; indices of `buffers_allocated` and `buffers_available`.
 pub const BUFFER_SIZES: [&str; 3] = ["small", "medium", "large"];
@@ -26,6 +26,8 @@ pub struct ShardMetrics {
     pub parks: Counter,
     /// Its part of the budget.
     pub memory: ShardMemory,
+    /// TLS.
+    pub tls: ShardTls,
 
     /// Connections taken into a slot.
     pub connections_accepted: Counter,
@@ -96,6 +98,7 @@ impl ShardMetrics {
             request_duration: Histogram::new(),
             parks: Counter::new(),
             memory: ShardMemory::default(),
+            tls: ShardTls::default(),
             connections_accepted: Counter::new(),
             connections_closed: Counter::new(),
             shed: [const { Counter::new() }; Shed::COUNT],
@@ -179,6 +182,8 @@ impl Shed {
 /// Which deadline closed a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Timeout {
+    /// The TLS handshake was not complete in time.
+    Handshake,
     /// The request head was not complete in time.
     Header,
     /// The request body stopped coming.
@@ -193,11 +198,13 @@ impl Timeout {
     /// Number of kinds.
     pub const COUNT: usize = Timeout::ALL.len();
     /// Every kind, in the order of its index.
-    pub const ALL: [Timeout; 4] = [Timeout::Header, Timeout::Body, Timeout::Write, Timeout::Idle];
+    pub const ALL: [Timeout; 5] =
+        [Timeout::Handshake, Timeout::Header, Timeout::Body, Timeout::Write, Timeout::Idle];
 
     /// The kind as a metric label.
     pub const fn label(self) -> &'static str {
         match self {
+            Timeout::Handshake => "handshake",
             Timeout::Header => "header",
             Timeout::Body => "body",
             Timeout::Write => "write",

@@ -17,6 +17,7 @@ use crate::{
     error::{Error, ErrorKind, Result},
     files::Root,
     http::Request,
+    tls::Material,
 };
 
 /// The configuration with what had to be opened for it: made once, shared by all shards.
@@ -26,6 +27,8 @@ pub struct Site {
     pub settings: Settings,
     /// What answers beside the routes.
     pub handlers: Handlers,
+    /// What each listener speaks TLS with, in their order.
+    pub tls: Vec<Option<Material>>,
     roots: Vec<Option<Arc<Root>>>,
 }
 
@@ -47,7 +50,10 @@ impl Site {
                 _ => None,
             });
         }
-        Ok(Site { settings, handlers, roots })
+        let tls =
+            settings.listeners.iter().map(|listener| listener.tls.as_ref().map(Material::load).transpose());
+        let tls = tls.collect::<Result<_>>()?;
+        Ok(Site { settings, handlers, tls, roots })
     }
 }
 

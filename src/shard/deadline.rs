@@ -18,6 +18,7 @@ pub(super) const DRAIN_GRACE: Duration = Duration::from_secs(1);
 /// How many ticks each wait may take, and the earliest deadline that was given out.
 #[derive(Debug)]
 pub struct Deadlines {
+    handshake: u32,
     header: u32,
     body: u32,
     write: u32,
@@ -31,6 +32,7 @@ impl Deadlines {
     /// From the configuration. Waits longer than six years are six years.
     pub fn new(timeouts: &Timeouts) -> Self {
         Deadlines {
+            handshake: ticks(timeouts.handshake),
             header: ticks(timeouts.header),
             body: ticks(timeouts.body),
             write: ticks(timeouts.write),
@@ -66,6 +68,11 @@ impl Deadlines {
     /// Milliseconds from `now` until `tick` has begun, at least 1.
     pub fn millis_until(tick: u32, now: Now) -> u64 {
         (u64::from(tick) << TICK_SHIFT).saturating_sub(now.millis).max(1)
+    }
+
+    /// For the rest of a TLS handshake.
+    pub fn handshake(&self, now: Now) -> u32 {
+        self.after(self.handshake, now)
     }
 
     /// For the rest of a request's head.
@@ -134,6 +141,7 @@ mod tests {
     fn deadlines() -> Deadlines {
         let second = Duration::from_secs(1);
         Deadlines::new(&Timeouts {
+            handshake: second,
             header: second,
             body: second * 2,
             write: second * 3,

@@ -3,7 +3,7 @@
 use crate::{
     config::{
         draft::{Marked, MemoryDraft, ResponseCacheDraft},
-        settings::{BufferPools, Memory, Mmap, OpenFileCache, Profile, ResponseCache},
+        settings::{BufferPools, Memory, Mmap, OpenFileCache, Profile, ResponseCache, TlsSessionCache},
     },
     error::{ErrorKind, Result},
 };
@@ -71,6 +71,7 @@ pub(super) fn resolve_memory(draft: &MemoryDraft, raise_nofile: bool) -> Result<
         },
         response_cache: resolve_response_cache(&draft.response_cache, column.response_cache_bytes)?,
         mmap: resolve_mmap(draft, Mmap::default().total_bytes_max)?,
+        tls_session_cache: TlsSessionCache::default(),
         raise_nofile,
     })
 }

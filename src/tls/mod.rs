@@ -1,0 +1,11 @@
+//! TLS on connections that clients open: certificates, sessions, their resumption. Knows no socket and no framing.
+//!
+//! The library is named here and nowhere else. A connection's [`Session`] holds no buffers: whoever has the socket feeds it
+//! what came and sends what it gives.
+
+mod material;
+mod provider;
+mod session;
+
+pub use material::Material;
+pub use session::{Facts, Failure, Session};
