@@ -5,7 +5,9 @@
 
 mod material;
 mod provider;
+mod self_signed;
 mod session;
 
 pub use material::Material;
+pub use self_signed::self_signed;
 pub use session::{Facts, Failure, Session};
