@@ -5,7 +5,8 @@ use std::{fs, net::TcpListener, os::fd::OwnedFd, path::Path, time::Duration};
 use webserver::{
     ErrorKind,
     config::{
-        AccessFormat, Action, Address, Coding, Config, Host, Level, LogPath, Profile, ResponseCache, Settings,
+        AccessFormat, Action, Address, Certificate, ClientAuth, Coding, Config, Host, Hsts, HttpsRedirect,
+        Level, LogPath, Pem, Profile, ResponseCache, Settings, Tls, TlsVersions,
     },
     server::plan::{Load, Plan},
 };
@@ -72,6 +73,17 @@ listen:
   - "[::1]:8082"
   - address: "unix:run/x.sock"
     connections: 77
+  - address: 127.0.0.1:8443
+    tls:
+      certificates:
+        - { certificate: cert.pem, key: /k/key.pem, ocsp: "o ü.der" }
+        - { certificate: other.pem, key: other.key }
+      versions: [tls1.3]
+      client_ca: ca.pem
+      client_certificates: optional
+      ticket_key_file: tickets.key
+  - address: 127.0.0.1:8444
+    tls: { certificates: { certificate: cert.pem, key: key.pem }, client_ca: ca.pem, versions: tls1.2 }
 admin: { address: 127.0.0.1:9091 }
 routes:
   - host: [Example.com, "*.EXAMPLE.net"]
@@ -99,6 +111,12 @@ routes:
   - path: /open/
     root: ./public
     cors: { origins: "*" }
+    https_redirect: { status: 307, port: 8443 }
+    hsts: { max_age: 400d, include_subdomains: true, preload: true }
+  - path: /secure/
+    redirect: { to: / }
+    https_redirect: true
+    hsts: 0s
 memory:
   profile: large
   budget: 48MB
@@ -110,10 +128,11 @@ memory:
   open_file_cache: { entries: 99, min_uses: 2, inactive: 61s, valid: 1500ms, errors: false }
   mmap: { max_file: 1MB, max_total: 3MB }
   response_cache: { size: 10MB, static: 1025, proxy: 2MB, max_object: 3KB, high: 80, low: 20 }
+  tls_session_cache: { size: 300KB, lifetime: 7d, tickets: false }
   raise_nofile: true
-timeouts: { header: 1s, body: 2m, write: 3h, idle: 4ms, drain: 0s }
+timeouts: { handshake: 9s, header: 1s, body: 2m, write: 3h, idle: 4ms, drain: 0s }
 limits: { header_bytes: 16KB, headers: 50, target_bytes: 4KB, body_bytes: 0, requests_per_connection: 1000,
-          connections_per_ip: 8, requests_per_ip: 50, requests_per_ip_burst: 90,
+          connections_per_ip: 8, requests_per_ip: 50, requests_per_ip_burst: 90, handshakes: 33,
           exempt: [127.0.0.1, 10.0.0.0/8, "::1", "2001:db8::/32"] }
 access_log: { path: logs/access.log, format: json, sample: 10 }
 log: { level: debug, format: text, path: "-" }
@@ -172,7 +191,10 @@ fn every_key_is_taken() {
     let settings = settings(FULL);
     let base = std::env::current_dir().unwrap();
     assert_eq!((settings.shards, settings.pin_shards), (3, true));
-    assert_eq!(names(&settings), ["127.0.0.1:8081", "[::1]:8082", "unix:run/x.sock"]);
+    assert_eq!(
+        names(&settings),
+        ["127.0.0.1:8081", "[::1]:8082", "unix:run/x.sock", "127.0.0.1:8443", "127.0.0.1:8444"]
+    );
     assert!(
         matches!(&settings.listeners[2].address, Address::Unix(path) if *path == base.join("run/x.sock"))
     );
@@ -202,7 +224,7 @@ fn every_key_is_taken() {
     let mmap = settings.memory.mmap;
     assert_eq!((mmap.file_bytes_max, mmap.total_bytes_max), (1 << 20, 3 << 20));
     assert_eq!(settings.timeouts.drain, Duration::ZERO);
-    assert_eq!(settings.listeners.iter().map(|one| one.connections).collect::<Vec<_>>(), [0, 0, 77]);
+    assert_eq!(settings.listeners.iter().map(|one| one.connections).collect::<Vec<_>>(), [0, 0, 77, 0, 0]);
     let limits = &settings.limits;
     assert_eq!(
         (limits.connections_per_ip, limits.requests_per_ip, limits.requests_per_ip_burst),
@@ -213,6 +235,62 @@ fn every_key_is_taken() {
     let log = settings.access_log.unwrap();
     assert_eq!(log.path, LogPath::File(base.join("logs/access.log")));
     assert_eq!((log.format, log.sample), (AccessFormat::Json, 10));
+}
+
+#[test]
+fn every_key_of_tls_is_taken() {
+    let settings = settings(FULL);
+    let base = std::env::current_dir().unwrap();
+    let tls: Vec<&Tls> = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref()).collect();
+    let [whole, short] = tls[..] else { panic!("{tls:?}") };
+    let file = |name: &str| Pem::File(base.join(name));
+    let certificate =
+        |chain, key, ocsp: Option<&str>| Certificate { chain, key, ocsp: ocsp.map(|name| base.join(name)) };
+    assert_eq!(
+        whole.certificates,
+        [
+            certificate(file("cert.pem"), file("/k/key.pem"), Some("o ü.der")),
+            certificate(file("other.pem"), file("other.key"), None)
+        ]
+    );
+    assert_eq!(whole.versions, TlsVersions { tls12: false, tls13: true });
+    assert_eq!(whole.client_auth, Some(ClientAuth { ca: file("ca.pem"), optional: true }));
+    assert_eq!(whole.ticket_key_file, Some(base.join("tickets.key")));
+    assert_eq!(short.certificates, [certificate(file("cert.pem"), file("key.pem"), None)]);
+    assert_eq!(short.versions, TlsVersions { tls12: true, tls13: false });
+    assert_eq!(short.client_auth, Some(ClientAuth { ca: file("ca.pem"), optional: false }));
+    let sessions = settings.memory.tls_session_cache;
+    assert_eq!(
+        (sessions.size_bytes, sessions.lifetime.as_secs(), sessions.tickets),
+        (300 << 10, 604_800, false)
+    );
+    assert_eq!((settings.timeouts.handshake.as_secs(), settings.limits.handshakes), (9, 33));
+    let redirects: Vec<_> = settings.routes.iter().filter_map(|route| route.https_redirect).collect();
+    let redirect = |status, port| HttpsRedirect { status, port };
+    assert_eq!(redirects, [redirect(307, 8443), redirect(308, 443)]);
+    let hsts: Vec<_> = settings.routes.iter().filter_map(|route| route.hsts).collect();
+    let days = |days: u64| Duration::from_secs(days * 24 * 3600);
+    let hsts_of = |max_age, both| Hsts { max_age, include_subdomains: both, preload: both };
+    assert_eq!(hsts, [hsts_of(days(400), true), hsts_of(days(0), false)]);
+}
+
+#[test]
+fn pem_in_memory_is_not_printed() {
+    let key = "-----BEGIN PRIVATE KEY-----\nSECRET\n-----END PRIVATE KEY-----\n";
+    let mut config = Config::new();
+    let certificate = format!("{{ certificate: c.pem, key: {key:?} }}");
+    let listen = format!("{{ address: 127.0.0.1:1, tls: {{ certificates: [{certificate}] }} }}");
+    config.set("listen", &listen).unwrap();
+    let settings = config.resolve(&HOST).unwrap();
+    let printed = settings.to_yaml();
+    assert!(
+        printed.contains("          key: \"-----BEGIN (in memory, 61 bytes, not shown)\"\n"),
+        "{printed}"
+    );
+    assert!(!printed.contains("SECRET") && !format!("{settings:?}").contains("SECRET"));
+    // What stands in its place is not taken for a certificate.
+    let told = load(&printed).unwrap_err();
+    assert!(told.contains("listen[0].tls.certificates[0].key is PEM that was cut off"), "{told}");
 }
 
 #[test]
@@ -249,22 +327,21 @@ fn defaults_that_were_scaled_down_are_printed_and_load_again() {
 fn the_interface_example_stops_at_what_is_not_built() {
     let mut config = Config::new();
     let error = config.load_yaml(INTERFACE).unwrap_err();
-    assert_eq!(error.to_string(), "<text>:6:5: listen[1].tls: not in this version");
+    assert_eq!(error.to_string(), "<text>:25:5: routes[1].proxy: not in this version");
     assert_eq!(error.kind(), ErrorKind::Unsupported);
     let place = error.place().unwrap();
-    assert_eq!((place.line, place.column), (6, 5));
+    assert_eq!((place.line, place.column), (25, 5));
 }
 
 #[test]
-fn the_memory_profiles_column_is_read_up_to_the_session_cache() {
+fn the_memory_profiles_column_is_read() {
     let column = "memory:\n  worker_connections: 4096\n  buffer_pools:\n    small: { count: 1024, size: \"4KB\" }\n    \
                   medium: { count: 256, size: \"16KB\" }\n    large: { count: 64, size: \"64KB\" }\n  \
-                  open_file_cache: 10000\n  response_cache: \"512MB\"\n";
+                  open_file_cache: 10000\n  response_cache: \"512MB\"\n  tls_session_cache: \"50MB\"\n";
     let memory = settings(column).memory;
     assert_eq!((memory.worker_connections, memory.open_file_cache.entries), (4096, 10000));
     assert_eq!(memory.response_cache.size_bytes, 512 << 20);
-    let whole = format!("{column}  tls_session_cache: \"50MB\"\n");
-    assert_eq!(load(&whole).unwrap_err(), "<text>:9:3: memory.tls_session_cache: not in this version");
+    assert_eq!(memory.tls_session_cache.size_bytes, 50 << 20);
 }
 
 #[test]
@@ -309,7 +386,7 @@ fn loading_again_merges_keys_and_replaces_lists() {
     assert_eq!((settings.limits.headers, settings.limits.header_bytes), (7, 16 << 10));
     let files = settings.memory.open_file_cache;
     assert_eq!((files.entries, files.min_uses), (5, 2));
-    assert_eq!(settings.routes.len(), 4);
+    assert_eq!(settings.routes.len(), 5);
 }
 
 #[test]
@@ -452,7 +529,7 @@ fn an_error_in_a_file_names_file_line_and_column() {
     assert_eq!(
         told(b"listen: [127.0.0.1:1]\nmemory:\n  worker_conections: 3\n"),
         "3:3: unknown key \"worker_conections\" in memory; allowed: profile, budget, worker_connections, buffer_pools, \
-         open_file_cache, mmap, response_cache, raise_nofile"
+         open_file_cache, mmap, response_cache, tls_session_cache, raise_nofile"
     );
     assert_eq!(
         told(b"# \xc3\xbc\nlimits: { header_bytes: 4MB }\n"),

@@ -6,7 +6,7 @@ use std::{fmt::Write, path::PathBuf, sync::Arc};
 
 use super::{
     document::{self, Node, Source, Value},
-    settings::Settings,
+    settings::{Pem, Settings, Tls},
 };
 
 /// Lines for one reload; one more says how many were left out.
@@ -28,14 +28,14 @@ impl Settings {
     /// What is different in `newer`: `limits.body_bytes 16MB -> 32MB`, `routes: example.com/ added`. A line for each
     /// key, in the order of `webserver check`; at most 64 and one that counts the rest. Empty when nothing is.
     pub fn changes(&self, newer: &Settings) -> Vec<String> {
+        let mut changes = pem_changes(self, newer);
         let (old_text, new_text) = (self.to_yaml(), newer.to_yaml());
-        if old_text == new_text {
-            return Vec::new();
+        if old_text != new_text {
+            let (Some(old), Some(new)) = (leaves(&old_text), leaves(&new_text)) else {
+                return vec![String::from("the configuration, which is too large to be compared")];
+            };
+            changes.extend(compare(&old, &new));
         }
-        let (Some(old), Some(new)) = (leaves(&old_text), leaves(&new_text)) else {
-            return vec![String::from("the configuration, which is too large to be compared")];
-        };
-        let mut changes = compare(&old, &new);
         if changes.len() > CHANGES_MAX {
             let more = changes.len() - CHANGES_MAX;
             changes.truncate(CHANGES_MAX);
@@ -43,6 +43,42 @@ impl Settings {
         }
         changes
     }
+}
+
+/// PEM in memory, which is not printed, where its length is the same and the printed text so too.
+fn pem_changes(old: &Settings, new: &Settings) -> Vec<String> {
+    let mut changes = Vec::new();
+    let texts = |settings: &Settings| -> Vec<(String, Arc<str>)> {
+        let listeners = settings.listeners.iter().enumerate();
+        listeners
+            .filter_map(|(index, listener)| Some((index, listener.tls.as_ref()?)))
+            .flat_map(|(index, tls)| pem_texts(index, tls))
+            .collect()
+    };
+    let new = texts(new);
+    for (key, text) in texts(old) {
+        let other = new.iter().find(|(other, _)| *other == key).map(|(_, other)| other);
+        if other.is_some_and(|other| *other != text && other.len() == text.len()) {
+            changes.push(format!("{key} (in memory) changed"));
+        }
+    }
+    changes
+}
+
+/// The keys of one listener that are PEM in memory.
+fn pem_texts(listener: usize, tls: &Tls) -> Vec<(String, Arc<str>)> {
+    let certificates = tls.certificates.iter().enumerate().flat_map(|(index, certificate)| {
+        let key = |name| format!("certificates[{index}].{name}");
+        [(key("certificate"), &certificate.chain), (key("key"), &certificate.key)]
+    });
+    let ca = tls.client_auth.iter().map(|clients| (String::from("client_ca"), &clients.ca));
+    certificates
+        .chain(ca)
+        .filter_map(|(key, pem)| match pem {
+            Pem::Text(text) => Some((format!("listen[{listener}].tls.{key}"), Arc::clone(text))),
+            Pem::File(_) => None,
+        })
+        .collect()
 }
 
 fn compare(old: &[Leaf], new: &[Leaf]) -> Vec<String> {
@@ -208,6 +244,35 @@ mod tests {
         assert!(told.contains(&"memory.profile small -> medium".to_owned()), "{told:?}");
         assert!(told.contains(&"memory.worker_connections 1024 -> 4096".to_owned()), "{told:?}");
         assert_eq!(changes("log: { path: /a }", "{}"), ["log.path /a -> none"]);
+    }
+
+    #[test]
+    fn everything_inside_tls_is_told_and_no_key_is_repeated() {
+        let tls = |text: &str| format!("listen: [{{ address: \"[::1]:1\", tls: {{ {text} }} }}]");
+        let pem = |body: &str| {
+            let text = format!("-----BEGIN PRIVATE KEY-----\\n{body}\\n-----END PRIVATE KEY-----");
+            format!("certificates: {{ certificate: /c, key: \"{text}\" }}")
+        };
+        let key = "listen[0].tls.certificates[0].key";
+        assert_eq!(changes(&tls(&pem("AAAA")), &tls(&pem("AAAA"))), [""; 0]);
+        assert_eq!(changes(&tls(&pem("AAAA")), &tls(&pem("BBBB"))), [format!("{key} (in memory) changed")]);
+        let told = changes(&tls(&pem("AAAA")), &tls(&pem("SECRET")));
+        assert!(told.len() == 1 && told[0].starts_with(key) && !told[0].contains("SECRET"), "{told:?}");
+        let file = "certificates: { certificate: /c, key: /k }";
+        assert_eq!(
+            changes(
+                &tls(file),
+                &tls(&format!("{file}, versions: tls1.3, client_ca: /ca, ticket_key_file: /t"))
+            ),
+            [
+                "listen[0].tls.versions [tls1.2, tls1.3] -> [tls1.3]",
+                "listen[0].tls.client_ca none -> /ca",
+                "listen[0].tls.client_certificates none -> required",
+                "listen[0].tls.ticket_key_file none -> /t",
+            ]
+        );
+        let ocsp = file.replace("key: /k", "key: /k, ocsp: /o");
+        assert_eq!(changes(&tls(file), &tls(&ocsp)), ["listen[0].tls.certificates[0].ocsp none -> /o"]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! YAML text as a tree whose every key and value knows its place, and merging of two such trees.
 //!
-//! Knows no key of the configuration but the four that have a short form; what keys mean is [`super::draft`]'s.
+//! Knows no key of the configuration but the five that have a short form; what keys mean is [`super::draft`]'s.
 
 use std::{
     fmt,
@@ -11,6 +11,7 @@ use std::{
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
+use super::settings::Pem;
 use crate::error::{Error, ErrorKind, Place, Result};
 
 /// Longest text that is parsed, in bytes.
@@ -191,7 +192,7 @@ impl Entry {
         let scalar = matches!(self.node.value, Value::Int(_) | Value::Text(_));
         let spell: fn(Node) -> Node = match self.key.as_str() {
             "open_file_cache" if scalar => |short| short.under("entries"),
-            "response_cache" if scalar => |short| short.under("size"),
+            "response_cache" | "tls_session_cache" if scalar => |short| short.under("size"),
             "listen" | "routes" if !matches!(self.node.value, Value::List(_)) => {
                 |item| Node { mark: item.mark.clone(), value: Value::List(vec![item]) }
             }
@@ -211,6 +212,8 @@ impl fmt::Display for Value {
             Value::Bool(value) => write!(f, "{value}"),
             Value::Int(value) => write!(f, "{value}"),
             Value::Float(value) => write!(f, "{value}"),
+            // It may be a private key.
+            Value::Text(text) if Pem::is_text(text) => f.write_str("PEM text"),
             Value::Text(text) => {
                 let shown: String = text.chars().take(SHOWN_CHARS_MAX).collect();
                 write!(f, "the text {shown:?}{}", if shown.len() < text.len() { "..." } else { "" })

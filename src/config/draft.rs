@@ -3,6 +3,7 @@
 //! What depends on the process or on two keys together is left to [`super::resolve`].
 
 mod memory;
+mod tls;
 
 use std::{ops::RangeInclusive, time::Duration};
 
@@ -13,10 +14,7 @@ use super::{
     field::Field,
     network::Network,
     routes::read_routes,
-    settings::{
-        AccessFormat, AccessLog, Certificate, Level, Limits, Listener, Log, LogPath, Pem, Route, Timeouts,
-        Tls, TlsVersions,
-    },
+    settings::{AccessFormat, AccessLog, Level, Limits, Listener, Log, LogPath, Route, Timeouts},
 };
 use crate::error::{Error, Result};
 
@@ -35,6 +33,7 @@ const BODY_BYTES: RangeInclusive<u64> = 0..=1 << 50;
 const REQUESTS: RangeInclusive<u64> = 0..=u32::MAX as u64;
 /// Of a listener's or a client's connections, and of a client's requests.
 const CAP: RangeInclusive<u64> = 0..=1_000_000;
+const HANDSHAKES: RangeInclusive<u64> = 1..=1_000_000;
 const SAMPLE: RangeInclusive<u64> = 1..=1_000_000;
 /// Most items of `limits.exempt`.
 const EXEMPT_MAX: usize = 256;
@@ -65,10 +64,12 @@ pub(super) struct Draft {
     pub memory: MemoryDraft,
     /// Deadlines.
     pub timeouts: Timeouts,
-    /// Bounds, all but `target_bytes`.
+    /// Bounds, all but `target_bytes` and `handshakes`.
     pub limits: Limits,
     /// The bound of a request's target.
     pub target_bytes: Option<Marked<usize>>,
+    /// The bound of TLS handshakes in progress.
+    pub handshakes: Option<Marked<usize>>,
     /// The access log.
     pub access_log: Option<AccessLog>,
     /// The diagnostic log.
@@ -114,7 +115,7 @@ impl Draft {
     }
 
     fn read_limits(&mut self, limits: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 9] = [
+        const KEYS: [&str; 10] = [
             "header_bytes",
             "headers",
             "target_bytes",
@@ -123,6 +124,7 @@ impl Draft {
             "connections_per_ip",
             "requests_per_ip",
             "requests_per_ip_burst",
+            "handshakes",
             "exempt",
         ];
         const LATER: [&str; 1] = ["h2_streams"];
@@ -136,6 +138,7 @@ impl Draft {
                 "connections_per_ip" => self.limits.connections_per_ip = field.count(CAP)?,
                 "requests_per_ip" => self.limits.requests_per_ip = field.count(CAP)?,
                 "requests_per_ip_burst" => self.limits.requests_per_ip_burst = field.count(CAP)?,
+                "handshakes" => self.handshakes = Some(mark(&field, field.count(HANDSHAKES)?)),
                 "exempt" => self.limits.exempt = read_exempt(&field)?,
                 _ => return Err(field.unknown(&KEYS, &LATER)),
             }
@@ -171,7 +174,7 @@ fn read_listen(field: &Field<'_>) -> Result<Vec<Marked<Listener>>> {
     Ok(listeners)
 }
 
-/// A mapping with an `address`, and perhaps a cap.
+/// A mapping with an `address`, and perhaps a cap and TLS.
 fn read_listener(field: &Field<'_>) -> Result<Marked<Listener>> {
     let mut address = None;
     let mut connections = 0;
@@ -180,7 +183,7 @@ fn read_listener(field: &Field<'_>) -> Result<Marked<Listener>> {
         match entry.key {
             "address" => address = Some(read_address(&entry)?),
             "connections" => connections = entry.count(CAP)?,
-            "tls" => tls = Some(read_tls(&entry)?),
+            "tls" => tls = Some(tls::read_tls(&entry)?),
             _ => return Err(entry.unknown(&["address", "connections", "tls"], &[])),
         }
     }
@@ -188,31 +191,6 @@ fn read_listener(field: &Field<'_>) -> Result<Marked<Listener>> {
     listener.value.connections = connections;
     listener.value.tls = tls;
     Ok(listener)
-}
-
-fn read_tls(field: &Field<'_>) -> Result<Tls> {
-    let mut certificates = Vec::new();
-    for entry in field.section()? {
-        match entry.key {
-            "certificates" => {
-                for item in entry.items(64)? {
-                    let (mut chain, mut key) = (None, None);
-                    for part in item.section()? {
-                        match part.key {
-                            "certificate" => chain = Some(Pem::File(part.path()?)),
-                            "key" => key = Some(Pem::File(part.path()?)),
-                            _ => return Err(part.unknown(&["certificate", "key"], &[])),
-                        }
-                    }
-                    if let (Some(chain), Some(key)) = (chain, key) {
-                        certificates.push(Certificate { chain, key, ocsp: None });
-                    }
-                }
-            }
-            _ => return Err(entry.unknown(&["certificates"], &[])),
-        }
-    }
-    Ok(Tls { certificates, versions: TlsVersions::default(), client_auth: None, ticket_key_file: None })
 }
 
 /// A mapping with an `address` and nothing else.
@@ -249,10 +227,11 @@ fn read_exempt(field: &Field<'_>) -> Result<Vec<Network>> {
 }
 
 fn read_timeouts(field: &Field<'_>, timeouts: &mut Timeouts) -> Result<()> {
-    const KEYS: [&str; 5] = ["header", "body", "write", "idle", "drain"];
-    const LATER: [&str; 3] = ["handshake", "upstream_connect", "upstream_read"];
+    const KEYS: [&str; 6] = ["handshake", "header", "body", "write", "idle", "drain"];
+    const LATER: [&str; 2] = ["upstream_connect", "upstream_read"];
     for entry in field.section()? {
         match entry.key {
+            "handshake" => timeouts.handshake = entry.time(TIME)?,
             "header" => timeouts.header = entry.time(TIME)?,
             "body" => timeouts.body = entry.time(TIME)?,
             "write" => timeouts.write = entry.time(TIME)?,
@@ -326,7 +305,8 @@ mod tests {
         assert_eq!(
             read("limits:\n  header_bytes: 4KB\n  heders: 3\n").unwrap_err(),
             "f:3:3: unknown key \"heders\" in limits; allowed: header_bytes, headers, target_bytes, body_bytes, \
-             requests_per_connection, connections_per_ip, requests_per_ip, requests_per_ip_burst, exempt"
+             requests_per_connection, connections_per_ip, requests_per_ip, requests_per_ip_burst, \
+             handshakes, exempt"
         );
         assert_eq!(
             read("worker_connections: 3\n").unwrap_err(),
@@ -342,10 +322,7 @@ mod tests {
     #[test]
     fn what_is_not_built_yet_says_so_where_it_stands() {
         for (text, told) in [
-            ("listen:\n  - { address: \"127.0.0.1:1\", tls: {} }", "f:2:31: listen[0].tls"),
             ("routes: [{ proxy: { upstreams: [] } }]", "f:1:12: routes[0].proxy"),
-            ("memory: { tls_session_cache: 5MB }", "f:1:11: memory.tls_session_cache"),
-            ("timeouts: { handshake: 1s }", "f:1:13: timeouts.handshake"),
             ("timeouts: { upstream_connect: 1s }", "f:1:13: timeouts.upstream_connect"),
             ("timeouts: { upstream_read: 1s }", "f:1:13: timeouts.upstream_read"),
             ("limits: { h2_streams: 100 }", "f:1:11: limits.h2_streams"),
@@ -378,6 +355,14 @@ mod tests {
                 "memory: { response_cache: { proxy: 1024GB, max_object: 0, high: 100, low: 99 } }",
                 "timeouts: { header: 1ms, idle: 24h, drain: 0 }",
                 "timeouts: { drain: 0s }",
+                "timeouts: { handshake: 1ms }",
+                "timeouts: { handshake: 24h }",
+                "limits: { handshakes: 1 }",
+                "limits: { handshakes: 1000000 }",
+                "memory: { tls_session_cache: 0 }",
+                "memory: { tls_session_cache: 1024GB }",
+                "memory: { tls_session_cache: { lifetime: 1s, tickets: false } }",
+                "memory: { tls_session_cache: { size: 0, lifetime: 168h } }",
                 "limits: { header_bytes: 512 }",
                 "limits: { header_bytes: 64KB }",
                 "limits: { headers: 1 }",
@@ -429,6 +414,18 @@ mod tests {
                 "timeouts: { header: 0s }",
                 "timeouts: { idle: 0 }",
                 "timeouts: { write: 86401s }",
+                "timeouts: { handshake: 0s }",
+                "timeouts: { handshake: 86401s }",
+                "limits: { handshakes: 0 }",
+                "limits: { handshakes: 1000001 }",
+                "memory: { tls_session_cache: 1025GB }",
+                "memory: { tls_session_cache: { size: 1025GB } }",
+                "memory: { tls_session_cache: { lifetime: 0s } }",
+                "memory: { tls_session_cache: { lifetime: 999ms } }",
+                "memory: { tls_session_cache: { lifetime: 1500ms } }",
+                "memory: { tls_session_cache: { lifetime: 604801s } }",
+                "memory: { tls_session_cache: { tickets: 1 } }",
+                "memory: { tls_session_cache: { entries: 1 } }",
                 "limits: { header_bytes: 511 }",
                 "limits: { header_bytes: 65537 }",
                 "limits: { headers: 0 }",

@@ -112,6 +112,12 @@ impl<'a> Field<'a> {
         })
     }
 
+    /// The same, in whole seconds: for what is sent as such.
+    pub(super) fn seconds(&self, range: RangeInclusive<Duration>) -> Result<Duration> {
+        let time = self.time(range)?;
+        if time.subsec_nanos() == 0 { Ok(time) } else { Err(self.wrong("a time in whole seconds")) }
+    }
+
     /// Text that is not empty, without control characters.
     pub(super) fn text(&self) -> Result<&'a str> {
         match &self.node.value {

@@ -9,7 +9,7 @@ use super::{
         OPEN_FILES_MIN, WORKER_CONNECTIONS_MIN, resolve_mmap, resolve_response_cache, response_cache_least,
         wide,
     },
-    settings::{Memory, Settings},
+    settings::Settings,
     sizes,
     units::show_size,
 };
@@ -23,6 +23,18 @@ const BUDGET_PART: u64 = 4;
 /// Defaults give way down to this and no further.
 const CACHE_BYTES_MIN: usize = 256 << 10;
 const POOL_BUFFERS_MIN: [usize; 3] = [16, 4, 1];
+const HANDSHAKES_MIN: usize = 16;
+
+/// What was given, as far as it stands in the sum.
+#[derive(Clone, Copy)]
+pub(super) struct Given<'a> {
+    /// `memory`.
+    pub memory: &'a MemoryDraft,
+    /// `shards`.
+    pub shards: Option<&'a Marked<usize>>,
+    /// `limits.handshakes`.
+    pub handshakes: Option<&'a Marked<usize>>,
+}
 
 /// Something whose maximum is configured.
 struct Term<'a> {
@@ -35,7 +47,7 @@ struct Term<'a> {
     /// Where the value was given; a default has no place, and may give way.
     given: Option<&'a Marked<usize>>,
     /// Puts another count into the settings.
-    set: fn(&mut Memory, usize),
+    set: fn(&mut Settings, usize),
 }
 
 impl Term<'_> {
@@ -54,16 +66,11 @@ impl Term<'_> {
 
 /// Settles the budget and makes the defaults of `settings` fit it. Given values are kept: those that cannot fit are an
 /// error that does the sum.
-pub(super) fn fit(
-    settings: &mut Settings,
-    draft: &MemoryDraft,
-    shards: Option<&Marked<usize>>,
-    memory_bytes: u64,
-) -> Result<()> {
+pub(super) fn fit(settings: &mut Settings, given: Given<'_>, memory_bytes: u64) -> Result<()> {
+    let draft = given.memory;
     let substrate = stands(settings);
-    let mut terms = terms(settings, draft);
-    let budget =
-        budget(draft, shards, memory_bytes, settings.shards, empty_bytes(substrate, settings.shards))?;
+    let mut terms = terms(settings, given);
+    let budget = budget(given, memory_bytes, settings.shards, empty_bytes(substrate, settings))?;
     let full = budget / 100 * FULL_PERCENT;
     while sum(substrate, &terms) > full {
         let giving = terms.iter_mut().skip(1).filter(|term| term.can_give());
@@ -83,7 +90,7 @@ pub(super) fn fit(
     }
     settings.memory.budget_bytes = usize::try_from(budget).unwrap_or(usize::MAX);
     for term in &terms {
-        (term.set)(&mut settings.memory, term.count);
+        (term.set)(settings, term.count);
     }
     // Shares of a default go with it.
     let memory = &mut settings.memory;
@@ -102,7 +109,8 @@ fn sum(substrate: u64, terms: &[Term<'_>]) -> u64 {
 }
 
 /// Connections first.
-fn terms<'a>(settings: &Settings, draft: &'a MemoryDraft) -> Vec<Term<'a>> {
+fn terms<'a>(settings: &Settings, given: Given<'a>) -> Vec<Term<'a>> {
+    let draft = given.memory;
     let (shards, memory) = (settings.shards, &settings.memory);
     let cache = |key, count, least: usize, given, set| Term {
         key,
@@ -127,14 +135,14 @@ fn terms<'a>(settings: &Settings, draft: &'a MemoryDraft) -> Vec<Term<'a>> {
         set,
     };
     let mapped_file = draft.mapped_file_bytes.as_ref().map_or(0, |given| given.value);
-    vec![
+    let mut terms = vec![
         Term {
             key: "memory.worker_connections",
             unit_bytes: shards * sizes::SLOT_BYTES,
             count: memory.worker_connections,
             least: WORKER_CONNECTIONS_MIN,
             given: draft.worker_connections.as_ref(),
-            set: |memory, count| memory.worker_connections = count,
+            set: |settings, count| settings.memory.worker_connections = count,
         },
         Term {
             key: "memory.open_file_cache",
@@ -142,65 +150,83 @@ fn terms<'a>(settings: &Settings, draft: &'a MemoryDraft) -> Vec<Term<'a>> {
             count: memory.open_file_cache.entries,
             least: OPEN_FILES_MIN,
             given: draft.open_files.as_ref(),
-            set: |memory, count| memory.open_file_cache.entries = count,
+            set: |settings, count| settings.memory.open_file_cache.entries = count,
         },
         cache(
             "memory.response_cache",
             memory.response_cache.size_bytes,
             response_cache_least(&draft.response_cache),
             draft.response_cache.size.as_ref(),
-            |memory, bytes| memory.response_cache.size_bytes = bytes,
+            |settings, bytes| settings.memory.response_cache.size_bytes = bytes,
         ),
         cache(
             "memory.mmap.max_total",
             memory.mmap.total_bytes_max,
             usize::try_from(mapped_file).unwrap_or(usize::MAX),
             draft.mapped_bytes.as_ref(),
-            |memory, bytes| memory.mmap.total_bytes_max = bytes,
+            |settings, bytes| settings.memory.mmap.total_bytes_max = bytes,
         ),
-        pool("memory.buffer_pools.small.count", pools.small, own_small, |memory, count| {
-            memory.buffer_pools.small = count;
+        pool("memory.buffer_pools.small.count", pools.small, own_small, |settings, count| {
+            settings.memory.buffer_pools.small = count;
         }),
-        pool("memory.buffer_pools.medium.count", pools.medium, own_medium, |memory, count| {
-            memory.buffer_pools.medium = count;
+        pool("memory.buffer_pools.medium.count", pools.medium, own_medium, |settings, count| {
+            settings.memory.buffer_pools.medium = count;
         }),
-        pool("memory.buffer_pools.large.count", pools.large, own_large, |memory, count| {
-            memory.buffer_pools.large = count;
+        pool("memory.buffer_pools.large.count", pools.large, own_large, |settings, count| {
+            settings.memory.buffer_pools.large = count;
         }),
-        pool("memory.buffer_pools.small.global", pools.global_small, global_small, |memory, count| {
-            memory.buffer_pools.global_small = count;
+        pool("memory.buffer_pools.small.global", pools.global_small, global_small, |settings, count| {
+            settings.memory.buffer_pools.global_small = count;
         }),
-        pool("memory.buffer_pools.medium.global", pools.global_medium, global_medium, |memory, count| {
-            memory.buffer_pools.global_medium = count;
+        pool("memory.buffer_pools.medium.global", pools.global_medium, global_medium, |settings, count| {
+            settings.memory.buffer_pools.global_medium = count;
         }),
-        pool("memory.buffer_pools.large.global", pools.global_large, global_large, |memory, count| {
-            memory.buffer_pools.global_large = count;
+        pool("memory.buffer_pools.large.global", pools.global_large, global_large, |settings, count| {
+            settings.memory.buffer_pools.global_large = count;
         }),
-    ]
+    ];
+    if settings.speaks_tls() {
+        terms.push(cache(
+            "memory.tls_session_cache",
+            memory.tls_session_cache.size_bytes,
+            0,
+            draft.tls_session_cache_bytes.as_ref(),
+            |settings, bytes| settings.memory.tls_session_cache.size_bytes = bytes,
+        ));
+        terms.push(Term {
+            key: "limits.handshakes",
+            unit_bytes: sizes::TLS_HANDSHAKE_BYTES,
+            count: settings.limits.handshakes,
+            least: HANDSHAKES_MIN,
+            given: given.handshakes,
+            set: |settings, count| settings.limits.handshakes = count,
+        });
+    }
+    terms
 }
 
 /// What a server holds that serves nobody and whose caches and pools are as small as they get.
-fn empty_bytes(substrate: u64, shards: usize) -> u64 {
+fn empty_bytes(substrate: u64, settings: &Settings) -> u64 {
     let tiers = POOL_BUFFERS_MIN.iter().zip(sizes::TIER_BYTES).map(|(count, bytes)| count * bytes);
     let pools: usize = tiers.sum();
     let shard = wide(pools + WORKER_CONNECTIONS_MIN * sizes::SLOT_BYTES);
     let shared = wide(pools + 2 * CACHE_BYTES_MIN + OPEN_FILES_MIN * sizes::OPEN_FILE_BYTES);
-    substrate.saturating_add(shared).saturating_add(shard.saturating_mul(wide(shards)))
+    let tls = if settings.speaks_tls() {
+        wide(CACHE_BYTES_MIN + HANDSHAKES_MIN * sizes::TLS_HANDSHAKE_BYTES)
+    } else {
+        0
+    };
+    let shards = shard.saturating_mul(wide(settings.shards));
+    [shared, tls, shards].into_iter().fold(substrate, u64::saturating_add)
 }
 
 /// The budget as given, or a quarter of what the process may use, in whole megabytes; as much as an empty server needs
 /// if that is more.
-fn budget(
-    draft: &MemoryDraft,
-    shards_given: Option<&Marked<usize>>,
-    memory_bytes: u64,
-    shards: usize,
-    empty: u64,
-) -> Result<u64> {
+fn budget(given: Given<'_>, memory_bytes: u64, shards: usize, empty: u64) -> Result<u64> {
     const MEGABYTE: u64 = 1 << 20;
     let least = empty.saturating_mul(100).div_ceil(FULL_PERCENT).div_ceil(MEGABYTE).saturating_mul(MEGABYTE);
     let needs = |shards| format!("{} is the least with shards: {shards}", show_size(least));
-    if let Some(given) = &draft.budget {
+    if let Some(given) = &given.memory.budget {
         if wide(given.value) >= least {
             return Ok(wide(given.value));
         }
@@ -214,7 +240,7 @@ fn budget(
             show_size(memory_bytes),
             needs(shards)
         );
-        return Err(match shards_given {
+        return Err(match given.shards {
             Some(given) => given.mark.error(ErrorKind::Limit, what),
             None => Error::new(ErrorKind::Limit, what),
         });
@@ -293,7 +319,7 @@ mod tests {
     /// What stands against the budget.
     fn held(settings: &Settings) -> u64 {
         let draft = MemoryDraft::default();
-        let terms = terms(settings, &draft);
+        let terms = terms(settings, Given { memory: &draft, shards: None, handshakes: None });
         sum(stands(settings), &terms)
     }
 
@@ -399,6 +425,54 @@ mod tests {
         );
         let told = settings("budget: 32MB, worker_connections: 1000000").unwrap_err();
         assert!(told.contains("worker_connections 1000000 x 128 = 125000KB"), "{told}");
+    }
+
+    const TLS: &str = "listen: [{ address: \"[::1]:1\", tls: { certificates: { certificate: c, key: k } } }]";
+
+    #[test]
+    fn tls_is_in_the_sum_once_a_listener_speaks_it() {
+        let at = |listen: &str, memory: &str| {
+            settings_on(&format!("{listen}\nmemory: {{ profile: large, {memory} }}"), &HOST).unwrap()
+        };
+        let of =
+            |settings: &Settings| (settings.memory.tls_session_cache.size_bytes, settings.limits.handshakes);
+        let plain = at("", "budget: 9MB");
+        assert_eq!(of(&plain), (500 << 20, 512));
+        let tls = at(TLS, "budget: 9MB");
+        assert_eq!(of(&tls), (CACHE_BYTES_MIN, HANDSHAKES_MIN));
+        assert!(held(&tls) <= 9 << 20);
+        let tls = at(TLS, "budget: 16384GB");
+        assert_eq!(of(&tls), (500 << 20, 512));
+        let without = Settings { listeners: plain.listeners, ..tls.clone() };
+        assert_eq!(held(&tls) - held(&without), (500 << 20) + 512 * 12_288);
+    }
+
+    #[test]
+    fn handshakes_and_sessions_that_are_given_stay_or_are_an_error_that_sums_them_up() {
+        let text = |given: &str| format!("{TLS}\nmemory: {{ budget: 64MB }}\n{given}");
+        let settings = settings_on(&text("limits: { handshakes: 4000 }"), &HOST).unwrap();
+        assert_eq!(settings.limits.handshakes, 4000);
+        let told = settings_on(&text("limits: { handshakes: 1000000 }"), &HOST).unwrap_err();
+        assert!(told.starts_with("<text>:3:23: needs "), "{told}");
+        assert!(told.contains("limits.handshakes 1000000 x 12KB = 12000000KB"), "{told}");
+        assert!(told.contains("; lower limits.handshakes to "), "{told}");
+        let text = format!("{TLS}\nmemory: {{ budget: 64MB, tls_session_cache: 100MB }}");
+        let told = settings_on(&text, &HOST).unwrap_err();
+        assert!(told.contains("memory.tls_session_cache 100MB"), "{told}");
+        // Without TLS nothing of it is kept.
+        assert!(settings_on("memory: { budget: 64MB, tls_session_cache: 100MB }", &HOST).is_ok());
+    }
+
+    #[test]
+    fn a_budget_too_small_for_tls_says_what_is_the_least() {
+        let told = |listen: &str| {
+            settings_on(&format!("{listen}\nshards: 1\nmemory: {{ budget: 1MB }}"), &HOST).unwrap_err()
+        };
+        let least = |text| {
+            format!("<text>:3:19: memory.budget (1MB) is too small: {text} is the least with shards: 1")
+        };
+        assert_eq!(told(""), least("5MB"));
+        assert_eq!(told(TLS), least("6MB"));
     }
 
     #[test]

@@ -75,7 +75,12 @@ pub(super) fn resolve(
         access_log: draft.access_log,
         log: draft.log,
     };
-    fit::fit(&mut settings, &draft.memory, draft.shards.as_ref(), host.memory_bytes)?;
+    let given = fit::Given {
+        memory: &draft.memory,
+        shards: draft.shards.as_ref(),
+        handshakes: draft.handshakes.as_ref(),
+    };
+    fit::fit(&mut settings, given, host.memory_bytes)?;
     Ok(settings)
 }
 
@@ -142,7 +147,8 @@ fn resolve_limits(draft: &Draft) -> Result<Limits> {
         0 => draft.limits.requests_per_ip,
         burst => burst,
     };
-    Ok(Limits { target_bytes, requests_per_ip_burst: burst, ..draft.limits.clone() })
+    let handshakes = draft.handshakes.as_ref().map_or(draft.limits.handshakes, |given| given.value);
+    Ok(Limits { target_bytes, requests_per_ip_burst: burst, handshakes, ..draft.limits.clone() })
 }
 
 /// The profile's `FdManager` before the start: who may hold a descriptor, against how many there are.

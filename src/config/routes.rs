@@ -5,6 +5,7 @@
 mod cache_control;
 mod cors;
 mod files;
+mod https;
 
 use std::{collections::HashMap, net::Ipv6Addr};
 
@@ -69,7 +70,7 @@ pub(super) fn read_routes(routes: &Field<'_>) -> Result<Vec<Route>> {
 }
 
 fn read_route(item: &Field<'_>) -> Result<Route> {
-    const KEYS: [&str; 16] = [
+    const KEYS: [&str; 18] = [
         "host",
         "path",
         "root",
@@ -85,12 +86,14 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
         "headers",
         "methods",
         "cors",
+        "https_redirect",
+        "hsts",
         "redirect",
     ];
     const LATER: [&str; 1] = ["proxy"];
     let (mut hosts, mut path, mut headers) = (Vec::new(), String::from("/"), Vec::new());
     let mut methods: Option<(Vec<String>, Field<'_>)> = None;
-    let mut cors = None;
+    let (mut cors, mut https_redirect, mut hsts) = (None, None, None);
     let (mut files, mut redirect) = (FilesKeys::default(), None);
     for field in item.section()? {
         match field.key {
@@ -99,6 +102,8 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
             "headers" => headers = read_headers(&field)?,
             "methods" => methods = Some((read_methods(&field)?, field)),
             "cors" => cors = Some(cors::read_cors(&field)?),
+            "https_redirect" => https_redirect = https::read_https_redirect(&field)?,
+            "hsts" => hsts = Some(https::read_hsts(&field)?),
             "redirect" => redirect = Some(read_redirect(&field)?),
             _ if files.read(&field)? => {}
             _ => return Err(field.unknown(&KEYS, &LATER)),
@@ -129,7 +134,10 @@ fn read_route(item: &Field<'_>) -> Result<Route> {
     if cors.is_some() {
         refuse_header(item, "cors", &headers, |name| name.starts_with("access-control-"))?;
     }
-    Ok(Route { hosts, path, action, headers, methods, cors, https_redirect: None, hsts: None })
+    if hsts.is_some() {
+        refuse_header(item, "hsts", &headers, |name| name == "strict-transport-security")?;
+    }
+    Ok(Route { hosts, path, action, headers, methods, cors, https_redirect, hsts })
 }
 
 /// A field that a key of the route renders must not be among its `headers` too. Names are given in lower case.

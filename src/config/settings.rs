@@ -36,6 +36,11 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// Whether any listener speaks TLS.
+    pub fn speaks_tls(&self) -> bool {
+        self.listeners.iter().any(|listener| listener.tls.is_some())
+    }
+
     /// Takes the open sockets out: those of each listener in order, and of the admin listener. Kept here they would
     /// be open, and be connected to, when nobody accepts any more.
     pub fn take_sockets(&mut self) -> Vec<Vec<OpenSocket>> {

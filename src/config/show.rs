@@ -1,7 +1,10 @@
 //! The effective configuration as YAML, as `webserver check` prints it.
 //!
 //! Loading what is printed gives the same settings again. Inherited sockets and the welcome page have no
-//! written form; they appear as comments.
+//! written form; they appear as comments. PEM text is not repeated, for it may be a private key: what stands in its place
+//! is refused where it is loaded.
+
+mod tls;
 
 use std::fmt::{Display, Write};
 
@@ -36,7 +39,8 @@ impl Settings {
         let times = &self.timeouts;
         writeln!(
             out,
-            "timeouts:\n  header: {}\n  body: {}\n  write: {}\n  idle: {}\n  drain: {}",
+            "timeouts:\n  handshake: {}\n  header: {}\n  body: {}\n  write: {}\n  idle: {}\n  drain: {}",
+            show_time(times.handshake),
             show_time(times.header),
             show_time(times.body),
             show_time(times.write),
@@ -48,7 +52,7 @@ impl Settings {
             out,
             "limits:\n  header_bytes: {}\n  headers: {}\n  target_bytes: {}\n  body_bytes: {}\n  \
              requests_per_connection: {}\n  connections_per_ip: {}\n  requests_per_ip: {}\n  \
-             requests_per_ip_burst: {}",
+             requests_per_ip_burst: {}\n  handshakes: {}",
             size(limits.header_bytes),
             limits.headers,
             size(limits.target_bytes),
@@ -57,6 +61,7 @@ impl Settings {
             limits.connections_per_ip,
             limits.requests_per_ip,
             limits.requests_per_ip_burst,
+            limits.handshakes,
         )?;
         let exempt: Vec<String> = limits.exempt.iter().map(|network| quote(&network.to_string())).collect();
         writeln!(out, "  exempt: [{}]", exempt.join(", "))?;
@@ -113,6 +118,14 @@ impl Settings {
         )?;
         let (file, total) = (show_size(memory.mmap.file_bytes_max), size(memory.mmap.total_bytes_max));
         writeln!(out, "  mmap: {{ max_file: {file}, max_total: {total} }}")?;
+        let sessions = &memory.tls_session_cache;
+        writeln!(
+            out,
+            "  tls_session_cache: {{ size: {}, lifetime: {}, tickets: {} }}",
+            size(sessions.size_bytes),
+            show_time(sessions.lifetime),
+            sessions.tickets,
+        )?;
         writeln!(out, "  raise_nofile: {}", memory.raise_nofile)
     }
 }
@@ -126,6 +139,9 @@ fn write_listeners(out: &mut String, listeners: &[Listener]) -> std::fmt::Result
     for listener in written_ones {
         writeln!(out, "  - address: {}", quote(&written(listener)))?;
         writeln!(out, "    connections: {}", listener.connections)?;
+        if let Some(tls) = &listener.tls {
+            tls::write_tls(out, tls)?;
+        }
     }
     for listener in inherited {
         writeln!(out, "# listening too: the inherited socket {}", quote(&listener.name))?;
@@ -181,6 +197,7 @@ fn write_routes(out: &mut String, routes: &[Route]) -> std::fmt::Result {
         if let Some(cors) = &route.cors {
             write_cors(out, cors)?;
         }
+        tls::write_route(out, route)?;
     }
     Ok(())
 }

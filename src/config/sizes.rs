@@ -16,6 +16,17 @@ pub const RESERVED_SLOTS: usize = 80;
 /// the state of a read that it waits for.
 pub const EXCHANGE_BYTES: usize = 768;
 
+/// The TLS of an idle connection: keys, traffic secrets and the session itself, what the provider allocates in C included,
+/// which no Rust allocator sees. No buffer is among it.
+pub const TLS_IDLE_BYTES: usize = 4 << 10;
+
+/// The TLS of a connection whose handshake is in progress: what it will hold when idle, the key exchange, the transcript,
+/// the client's certificates.
+pub const TLS_HANDSHAKE_BYTES: usize = 12 << 10;
+
+/// Ciphertext of one connection that its socket has not taken: two records of the largest size (RFC 8446 5.1).
+pub const TLS_SENDING_BYTES: usize = 32 << 10;
+
 /// A buffer of each tier.
 pub const TIER_BYTES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];
 

@@ -11,6 +11,9 @@ const SIZE_UNITS: [(&str, u64); 3] = [("GB", 1 << 30), ("MB", 1 << 20), ("KB", 1
 /// Milliseconds. `ms` stands before `m` and `s`, because the first suffix that matches is taken.
 const TIME_UNITS: [(&str, u64); 4] = [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000)];
 
+/// Read, but never written: a day is told in hours.
+const DAY: (&str, u64) = ("d", 86_400_000);
+
 /// Bytes: digits, then `KB`, `MB`, `GB` (powers of 1024, any case) or nothing. `None` for anything else and
 /// for what does not fit 64 bits.
 pub(super) fn parse_size(text: &str) -> Option<u64> {
@@ -31,14 +34,14 @@ pub(super) fn show_size(bytes: u64) -> String {
         .map_or_else(|| bytes.to_string(), |(suffix, unit)| format!("{}{suffix}", bytes / unit))
 }
 
-/// A time: digits, then `ms`, `s`, `m` or `h`. A bare `0` needs no unit. `None` for anything else and for
+/// A time: digits, then `ms`, `s`, `m`, `h` or `d`. A bare `0` needs no unit. `None` for anything else and for
 /// what does not fit 64 bits of milliseconds.
 pub(super) fn parse_time(text: &str) -> Option<Duration> {
     if text == "0" {
         return Some(Duration::ZERO);
     }
-    let (digits, millis) =
-        TIME_UNITS.iter().find_map(|&(suffix, millis)| Some((text.strip_suffix(suffix)?, millis)))?;
+    let mut units = TIME_UNITS.iter().chain([&DAY]);
+    let (digits, millis) = units.find_map(|&(suffix, millis)| Some((text.strip_suffix(suffix)?, millis)))?;
     parse_digits(digits)?.checked_mul(millis).map(Duration::from_millis)
 }
 
@@ -92,12 +95,20 @@ mod tests {
 
     #[test]
     fn times_need_a_unit() {
-        for (text, millis) in
-            [("0", 0), ("0s", 0), ("500ms", 500), ("10s", 10_000), ("5m", 300_000), ("1h", 3_600_000)]
-        {
+        for (text, millis) in [
+            ("0", 0),
+            ("0s", 0),
+            ("500ms", 500),
+            ("10s", 10_000),
+            ("5m", 300_000),
+            ("1h", 3_600_000),
+            ("2d", 172_800_000),
+        ] {
             assert_eq!(parse_time(text), Some(Duration::from_millis(millis)), "{text}");
         }
-        for text in ["", "s", "10", "-1s", "1.5s", "1 s", "1S", "1d", "+1s", "5124095576031h"] {
+        for text in
+            ["", "s", "10", "-1s", "1.5s", "1 s", "1S", "1w", "d", "+1s", "5124095576031h", "213503982335d"]
+        {
             assert_eq!(parse_time(text), None, "{text}");
         }
     }

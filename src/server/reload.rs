@@ -80,16 +80,20 @@ fn unchanged(old: &Settings, new: &Settings) -> Result<()> {
         settings.listeners.iter().map(|listener| listener.name.clone()).collect()
     };
     let admin = |settings: &Settings| settings.admin.as_ref().map(|listener| listener.name.clone());
+    let mut listeners = old.listeners.iter().zip(&new.listeners);
     let changed = if old.shards != new.shards {
-        Some("shards")
+        Some(String::from("shards"))
     } else if old.pin_shards != new.pin_shards {
-        Some("pin_shards")
+        Some(String::from("pin_shards"))
     } else if names(old) != names(new) {
-        Some("listen")
+        Some(String::from("listen"))
+    } else if let Some(index) = listeners.position(|(old, new)| old.tls.is_some() != new.tls.is_some()) {
+        // What is inside may change; whether there is any is known to the connections.
+        Some(format!("listen[{index}].tls"))
     } else if admin(old) != admin(new) {
-        Some("admin.address")
+        Some(String::from("admin.address"))
     } else if old.memory.raise_nofile != new.memory.raise_nofile {
-        Some("memory.raise_nofile")
+        Some(String::from("memory.raise_nofile"))
     } else {
         None
     };
@@ -99,5 +103,33 @@ fn unchanged(old: &Settings, new: &Settings) -> Result<()> {
             ErrorKind::Config,
             format!("{key} cannot change while the server runs: restart it, or put the old value back"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(listen: &str) -> Settings {
+        let mut config = Config::new();
+        config.load_yaml(&format!("shards: 1\nlisten: [{listen}]")).unwrap();
+        config.resolve(&Server::host(false)).unwrap()
+    }
+
+    #[test]
+    fn a_listener_keeps_its_tls_or_stays_without() {
+        let plain = "{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2 }";
+        let tls = "{ address: 127.0.0.1:1 }, { address: 127.0.0.1:2, tls: { certificates: { certificate: a, key: b } } }";
+        let told = |old: &str, new: &str| {
+            unchanged(&settings(old), &settings(new)).map_err(|error| (error.kind(), error.to_string()))
+        };
+        let refused =
+            "listen[1].tls cannot change while the server runs: restart it, or put the old value back";
+        let refused = Err((ErrorKind::Config, refused.to_owned()));
+        assert_eq!(told(plain, tls), refused);
+        assert_eq!(told(tls, plain), refused);
+        assert_eq!(told(tls, tls), Ok(()));
+        assert_eq!(told(tls, &tls.replace("key: b", "key: c")), Ok(()));
+        assert_eq!(told(tls, &tls.replace("} }", "}, versions: tls1.3 }")), Ok(()));
     }
 }

@@ -2,14 +2,14 @@
 //!
 //! What depends on the profile, on the budget or on two keys together is left to `resolve` and `fit`.
 
-use std::ops::RangeInclusive;
+use std::{ops::RangeInclusive, time::Duration};
 
 use super::{Marked, TIME, mark};
 use crate::{
     config::{
         document::Value,
         field::Field,
-        settings::{OpenFileCache, Profile},
+        settings::{OpenFileCache, Profile, TlsSessionCache},
         sizes::TIER_BYTES,
     },
     error::Result,
@@ -21,6 +21,10 @@ const POOL_BUFFERS: RangeInclusive<u64> = 0..=65_536;
 const OPEN_FILES: RangeInclusive<u64> = 0..=1_000_000;
 const MIN_USES: RangeInclusive<u64> = 1..=1_000_000;
 const RESPONSE_CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+const TLS_SESSION_CACHE_BYTES: RangeInclusive<u64> = 0..=1 << 40;
+/// A ticket may be good for seven days (RFC 8446 4.6.1).
+const TLS_SESSION_LIFETIME: RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 3600);
 const HIGH_PERCENT: RangeInclusive<u64> = 1..=100;
 const LOW_PERCENT: RangeInclusive<u64> = 0..=99;
 /// A mapped file is sent by one call, and others wait meanwhile.
@@ -51,6 +55,10 @@ pub(in crate::config) struct MemoryDraft {
     pub mapped_file_bytes: Option<Marked<u64>>,
     /// All mappings, bytes.
     pub mapped_bytes: Option<Marked<usize>>,
+    /// All but its size.
+    pub tls_session_cache: TlsSessionCache,
+    /// All TLS sessions, bytes.
+    pub tls_session_cache_bytes: Option<Marked<usize>>,
     /// Raise the soft limit of descriptors.
     pub raise_nofile: Option<bool>,
 }
@@ -84,7 +92,7 @@ pub(in crate::config) struct ResponseCacheDraft {
 impl MemoryDraft {
     /// Reads the section.
     pub(super) fn read(&mut self, memory: &Field<'_>) -> Result<()> {
-        const KEYS: [&str; 8] = [
+        const KEYS: [&str; 9] = [
             "profile",
             "budget",
             "worker_connections",
@@ -92,9 +100,9 @@ impl MemoryDraft {
             "open_file_cache",
             "mmap",
             "response_cache",
+            "tls_session_cache",
             "raise_nofile",
         ];
-        const LATER: [&str; 1] = ["tls_session_cache"];
         for field in memory.section()? {
             match field.key {
                 "profile" => self.profile = field.word(&PROFILES)?,
@@ -106,8 +114,9 @@ impl MemoryDraft {
                 "open_file_cache" => self.read_open_file_cache(&field)?,
                 "mmap" => self.read_mmap(&field)?,
                 "response_cache" => self.response_cache.read(&field)?,
+                "tls_session_cache" => self.read_tls_session_cache(&field)?,
                 "raise_nofile" => self.raise_nofile = Some(field.bool()?),
-                _ => return Err(field.unknown(&KEYS, &LATER)),
+                _ => return Err(field.unknown(&KEYS, &[])),
             }
         }
         Ok(())
@@ -138,6 +147,23 @@ impl MemoryDraft {
                 "valid" => self.open_file_cache.valid = field.time(TIME)?,
                 "errors" => self.open_file_cache.errors = field.bool()?,
                 _ => return Err(field.unknown(&KEYS, &[])),
+            }
+        }
+        Ok(())
+    }
+
+    fn read_tls_session_cache(&mut self, cache: &Field<'_>) -> Result<()> {
+        let size = |field: &Field<'_>| Ok(Some(mark(field, field.size(TLS_SESSION_CACHE_BYTES)?)));
+        if !matches!(cache.node.value, Value::Map(_)) {
+            self.tls_session_cache_bytes = size(cache)?;
+            return Ok(());
+        }
+        for field in cache.section()? {
+            match field.key {
+                "size" => self.tls_session_cache_bytes = size(&field)?,
+                "lifetime" => self.tls_session_cache.lifetime = field.seconds(TLS_SESSION_LIFETIME)?,
+                "tickets" => self.tls_session_cache.tickets = field.bool()?,
+                _ => return Err(field.unknown(&["size", "lifetime", "tickets"], &[])),
             }
         }
         Ok(())

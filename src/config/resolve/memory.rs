@@ -19,6 +19,7 @@ struct Column {
     buffer_pools: [usize; 3],
     open_files: usize,
     response_cache_bytes: usize,
+    tls_session_cache_bytes: usize,
 }
 
 impl Column {
@@ -29,18 +30,21 @@ impl Column {
                 buffer_pools: [256, 64, 16],
                 open_files: 1000,
                 response_cache_bytes: 64 << 20,
+                tls_session_cache_bytes: 5 << 20,
             },
             Profile::Medium => Column {
                 worker_connections: 4096,
                 buffer_pools: [1024, 256, 64],
                 open_files: 10_000,
                 response_cache_bytes: 512 << 20,
+                tls_session_cache_bytes: 50 << 20,
             },
             Profile::Large => Column {
                 worker_connections: 32_768,
                 buffer_pools: [4096, 1024, 256],
                 open_files: 100_000,
                 response_cache_bytes: 4 << 30,
+                tls_session_cache_bytes: 500 << 20,
             },
         }
     }
@@ -71,7 +75,10 @@ pub(super) fn resolve_memory(draft: &MemoryDraft, raise_nofile: bool) -> Result<
         },
         response_cache: resolve_response_cache(&draft.response_cache, column.response_cache_bytes)?,
         mmap: resolve_mmap(draft, Mmap::default().total_bytes_max)?,
-        tls_session_cache: TlsSessionCache::default(),
+        tls_session_cache: TlsSessionCache {
+            size_bytes: given(&draft.tls_session_cache_bytes, column.tls_session_cache_bytes),
+            ..draft.tls_session_cache
+        },
         raise_nofile,
     })
 }
@@ -175,19 +182,32 @@ mod tests {
                 memory.buffer_pools.counts(),
                 memory.open_file_cache.entries,
                 memory.response_cache.size_bytes,
+                memory.tls_session_cache.size_bytes,
             )
         };
-        let small = (1024, [256, 64, 16], 1000, 64 << 20);
+        let small = (1024, [256, 64, 16], 1000, 64 << 20, 5 << 20);
         assert_eq!(column(""), small);
         assert_eq!(column("profile: small"), small);
-        assert_eq!(column("profile: medium"), (4096, [1024, 256, 64], 10_000, 512 << 20));
-        assert_eq!(column("profile: large"), (32_768, [4096, 1024, 256], 100_000, 4 << 30));
+        assert_eq!(column("profile: medium"), (4096, [1024, 256, 64], 10_000, 512 << 20, 50 << 20));
+        assert_eq!(column("profile: large"), (32_768, [4096, 1024, 256], 100_000, 4 << 30, 500 << 20));
         let given = "profile: large, worker_connections: 7, buffer_pools: { medium: { count: 8 } }, \
-                     open_file_cache: { entries: 9 }, response_cache: 10MB";
-        assert_eq!(column(given), (7, [4096, 8, 256], 9, 10 << 20));
+                     open_file_cache: { entries: 9 }, response_cache: 10MB, tls_session_cache: 11MB";
+        assert_eq!(column(given), (7, [4096, 8, 256], 9, 10 << 20, 11 << 20));
         assert_eq!(memory("profile: large").unwrap().buffer_pools.global_counts(), [1024, 256, 64]);
         let global = "buffer_pools: { small: { global: 1 }, medium: { global: 2 }, large: { global: 0 } }";
         assert_eq!(memory(global).unwrap().buffer_pools.global_counts(), [1, 2, 0]);
+    }
+
+    #[test]
+    fn sessions_of_tls_are_kept_for_an_hour_as_tickets_unless_told() {
+        let cache = |text: &str| memory(&format!("tls_session_cache: {text}")).unwrap().tls_session_cache;
+        let default = TlsSessionCache::default();
+        assert_eq!(cache("{}"), default);
+        assert_eq!((default.lifetime.as_secs(), default.tickets), (3600, true));
+        assert_eq!(cache("1MB"), TlsSessionCache { size_bytes: 1 << 20, ..default });
+        let whole = cache("{ size: 0, lifetime: 90s, tickets: false }");
+        let lifetime = std::time::Duration::from_secs(90);
+        assert_eq!(whole, TlsSessionCache { size_bytes: 0, lifetime, tickets: false });
     }
 
     #[test]

@@ -33,7 +33,7 @@ fn read_rule(item: &Field<'_>) -> Result<CacheRule> {
         match entry.key {
             "pattern" => pattern = Some(read_pattern(&entry)?),
             "value" => value = Some(read_value(&entry)?),
-            "expires" => expires = Some(read_expires(&entry)?),
+            "expires" => expires = Some(entry.seconds(EXPIRES)?),
             _ => return Err(entry.unknown(&KEYS, &[])),
         }
     }
@@ -59,12 +59,6 @@ fn read_value(field: &Field<'_>) -> Result<String> {
     } else {
         Err(field.wrong("the value of Cache-Control, such as public, max-age=3600"))
     }
-}
-
-/// Dates have whole seconds.
-fn read_expires(field: &Field<'_>) -> Result<Duration> {
-    let time = field.time(EXPIRES)?;
-    if time.subsec_nanos() == 0 { Ok(time) } else { Err(field.wrong("a time in whole seconds")) }
 }
 
 #[cfg(test)]

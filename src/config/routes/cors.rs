@@ -26,7 +26,7 @@ pub(super) fn read_cors(field: &Field<'_>) -> Result<Cors> {
                 cors.expose = read_list(&entry, |item| read_name(item, "the name of a header field"))?
             }
             "credentials" => cors.credentials = entry.bool()?,
-            "max_age" => cors.max_age = Some(read_max_age(&entry)?),
+            "max_age" => cors.max_age = Some(entry.seconds(MAX_AGE)?),
             _ => return Err(entry.unknown(&KEYS, &[])),
         }
         let list = [&cors.origins, &cors.methods, &cors.headers, &cors.expose];
@@ -88,11 +88,6 @@ fn is_origin(text: &str) -> bool {
             && !matches!((scheme, port), ("http", "80") | ("https", "443"))
     });
     is_scheme && is_port && is_host_name(host)
-}
-
-fn read_max_age(field: &Field<'_>) -> Result<Duration> {
-    let time = field.time(MAX_AGE)?;
-    if time.subsec_nanos() == 0 { Ok(time) } else { Err(field.wrong("a time in whole seconds")) }
 }
 
 #[cfg(test)]

@@ -35,6 +35,13 @@ pub enum Pem {
     Text(Arc<str>),
 }
 
+impl Pem {
+    /// Whether a value of the configuration is PEM itself rather than the path of a file.
+    pub(in crate::config) fn is_text(value: &str) -> bool {
+        value.trim_ascii_start().starts_with("-----BEGIN")
+    }
+}
+
 /// Versions that a listener speaks; at least one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TlsVersions {
