@@ -121,9 +121,9 @@ pub fn write(folder: &Path, path: &str, content: &[u8]) {
     fs::write(path, content).unwrap();
 }
 
-/// A connection that says exactly what it is told.
-pub struct Client {
-    pub stream: TcpStream,
+/// A connection that says exactly what it is told; over TLS it is a `TlsClient`.
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     /// Received and not yet used.
     pub received: Vec<u8>,
 }
@@ -142,6 +142,13 @@ impl Client {
         Client::from(TcpStream::connect(address).unwrap())
     }
 
+    /// No more will be sent.
+    pub fn finish(&mut self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+}
+
+impl<S: Read + Write> Client<S> {
     pub fn send(&mut self, bytes: impl AsRef<[u8]>) {
         self.stream.write_all(bytes.as_ref()).unwrap();
     }
@@ -156,11 +163,6 @@ impl Client {
         let host = if fields.starts_with("Host:") { "" } else { "Host: test\r\n" };
         self.send(format!("{method} {target} HTTP/1.1\r\n{host}{fields}\r\n"));
         self.read_response(method == "HEAD")
-    }
-
-    /// No more will be sent.
-    pub fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
     /// Sends a request that is not HEAD and waits for its response.

@@ -7,6 +7,7 @@
 mod admin;
 mod bodies;
 mod browser;
+mod certificates;
 mod clients;
 mod codings;
 mod connections;
@@ -36,3 +37,4 @@ mod smoke;
 mod sockets;
 mod status_page;
 mod system;
+mod tls_client;
