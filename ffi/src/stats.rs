@@ -183,8 +183,7 @@ unsafe fn give(
 }
 
 impl webserver_stats {
-    /// The core's figures in the layout of the header. Pressure, budget and TLS sessions are of later
-    /// versions.
+    /// The core's figures in the layout of the header.
     fn new(stats: &Stats, size: u32) -> Self {
         let totals = &stats.totals;
         webserver_stats {
@@ -212,7 +211,7 @@ impl webserver_stats {
             buffers_available: totals.buffers_available,
             open_file_cache_entries: totals.open_file_cache_entries,
             response_cache_bytes: totals.response_cache_bytes,
-            tls_session_cache_entries: 0,
+            tls_session_cache_entries: totals.tls_session_cache_entries,
             errors: totals.errors,
         }
     }

@@ -2,6 +2,7 @@
 //! status page.
 
 mod status;
+mod tls;
 
 pub use status::{Labelled, Status};
 
@@ -81,6 +82,8 @@ pub struct Totals {
     pub open_file_cache_entries: u64,
     /// Content bytes in the response cache.
     pub response_cache_bytes: u64,
+    /// TLS sessions kept for resumption.
+    pub tls_session_cache_entries: u64,
     /// Responses of class 5xx, failed `accept`s and failed log writes.
     pub errors: u64,
 }
@@ -122,6 +125,7 @@ impl Registry {
             buffers_available: [0, 1, 2].map(|size| self.buffers_available(size)),
             open_file_cache_entries: self.sum_gauge(|shard| &shard.file_cache_entries),
             response_cache_bytes: self.sum_gauge(|shard| &shard.response_cache_bytes),
+            tls_session_cache_entries: tls::entries(&self.shards),
             errors: failed_accepts,
         };
         for (status, count) in self.requests_by_status() {
@@ -132,7 +136,7 @@ impl Registry {
     }
 
     /// Appends all figures in the Prometheus text format, version 0.0.4
-    /// (`text/plain; version=0.0.4; charset=utf-8`). Reads `/proc/self/status`; about 10 KB.
+    /// (`text/plain; version=0.0.4; charset=utf-8`). Reads `/proc/self/status`; about 16 KB.
     pub fn render(&self, out: &mut String) {
         let mut text = Exposition::new(out);
         self.render_process(&mut text);
@@ -140,6 +144,7 @@ impl Registry {
         self.render_connections(&mut text);
         self.render_requests(&mut text);
         self.render_resources(&mut text);
+        self.render_tls(&mut text);
         self.render_work(&mut text);
     }
 
@@ -320,7 +325,6 @@ impl Registry {
             "Entries of the open-file cache.",
             self.sum_gauge(|shard| &shard.file_cache_entries),
         );
-        text.gauge("webserver_tls_session_cache_entries", "TLS sessions kept for resumption.", 0);
         text.counter(
             "webserver_open_file_cache_hits_total",
             "Lookups that the open-file cache answered.",

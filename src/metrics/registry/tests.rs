@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
+use crate::metrics::{Handshake, TlsFailure};
 
 const LABELS: &[&str] = &["bad_request_line", "missing_host"];
 
@@ -81,6 +82,7 @@ fn names_are_those_of_the_interface() {
         ("webserver_connections_idle", "gauge"),
         ("webserver_open_file_cache_entries", "gauge"),
         ("webserver_response_cache_bytes", "gauge"),
+        ("webserver_tls_session_cache_entries", "gauge"),
         ("webserver_requests_total", "counter"),
         ("webserver_connections_shed_total", "counter"),
         ("webserver_request_duration_seconds", "histogram"),
@@ -129,6 +131,63 @@ fn sums_every_shard() {
 }
 
 #[test]
+fn tls_has_its_names_and_is_summed_but_a_session_that_every_shard_knows_is_one() {
+    let registry = Registry::new(2, LABELS);
+    for (shard, entries) in registry.shards.iter().zip([7, 9]) {
+        let tls = &shard.tls;
+        tls.handshakes[Handshake::Full12 as usize].add(1);
+        tls.handshakes[Handshake::Resumed13 as usize].add(2);
+        tls.failures[TlsFailure::PlainHttp as usize].add(3);
+        tls.handshakes_in_progress.set(4);
+        tls.handshakes_waiting.set(5);
+        tls.truncated.add(6);
+        tls.session_cache_entries.set(entries);
+        shard.memory.used_bytes[Holder::TlsSessions as usize].set(100);
+        tls.session_cache_hits.add(8);
+        tls.session_cache_misses.add(9);
+        tls.tickets_accepted.add(10);
+        tls.tickets_refused.add(11);
+    }
+    registry.memory.used_bytes[Holder::TlsSessions as usize].set(1000);
+    let scrape = Scrape::of(&registry);
+    for (series, value) in [
+        ("handshakes_total{kind=\"1.2 full\"}", 2.0),
+        ("handshakes_total{kind=\"1.2 resumed\"}", 0.0),
+        ("handshakes_total{kind=\"1.3 full\"}", 0.0),
+        ("handshakes_total{kind=\"1.3 resumed\"}", 4.0),
+        ("failures_total{reason=\"plain_http\"}", 6.0),
+        ("failures_total{reason=\"internal\"}", 0.0),
+        ("handshakes_in_progress", 8.0),
+        ("handshakes_waiting", 10.0),
+        ("truncated_total", 12.0),
+        ("session_cache_entries", 9.0),
+        ("session_cache_bytes", 1200.0),
+        ("session_cache_hits_total", 16.0),
+        ("session_cache_misses_total", 18.0),
+        ("tickets_accepted_total", 20.0),
+        ("tickets_refused_total", 22.0),
+    ] {
+        assert_eq!(scrape.value(&format!("webserver_tls_{series}")), value, "{series}");
+    }
+    let tree = serde_json::to_value(registry.status("accepting")).unwrap();
+    let cache = serde_json::json!({ "entries": 9, "bytes": 1200, "hits": 16, "misses": 18 });
+    assert_eq!(tree["tls"]["session_cache"], cache);
+    assert_eq!(tree["tls"]["tickets"], serde_json::json!({ "accepted": 20, "refused": 22 }));
+    assert_eq!(tree["tls"]["handshakes"]["1.3 resumed"], 4);
+    assert_eq!(tree["tls"]["failures"]["plain_http"], 6);
+    assert_eq!(
+        (
+            &tree["tls"]["handshakes_in_progress"],
+            &tree["tls"]["handshakes_waiting"],
+            &tree["tls"]["truncated"]
+        ),
+        (&8.into(), &10.into(), &12.into())
+    );
+    assert_eq!(tree["shards"][0]["tls"]["session_cache"]["entries"], 7);
+    assert_eq!(tree["shards"][0]["tls"]["session_cache"]["bytes"], 100);
+}
+
+#[test]
 fn histogram_buckets_are_cumulative() {
     let registry = Registry::new(2, LABELS);
     registry.shards[0].request_duration.observe(50_000, 3);
@@ -161,6 +220,7 @@ fn totals_add_up() {
         shard.bytes_sent.add(1000);
         shard.buffers_available[0].set(3);
         shard.file_cache_entries.set(8);
+        shard.tls.session_cache_entries.set(5);
     }
     let expected = Totals {
         shards: 2,
@@ -169,6 +229,7 @@ fn totals_add_up() {
         bytes_sent: 2000,
         buffers_available: [6, 0, 0],
         open_file_cache_entries: 16,
+        tls_session_cache_entries: 5,
         errors: 8,
         ..Totals::default()
     };
