@@ -3,11 +3,18 @@
 //! The library is named here and nowhere else. A connection's [`Session`] holds no buffers: whoever has the socket feeds it
 //! what came and sends what it gives.
 
+mod certificate;
+mod clients;
 mod material;
+mod pem;
 mod provider;
+mod resolver;
 mod self_signed;
 mod session;
+#[cfg(test)]
+mod testing;
 
-pub use material::Material;
+pub use certificate::client_subject;
+pub use material::{Acceptor, Expiry, Material};
 pub use self_signed::self_signed;
 pub use session::{Facts, Failure, Session};
