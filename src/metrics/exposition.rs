@@ -1,10 +1,24 @@
 //! The Prometheus text exposition format, version 0.0.4, as far as this server needs it.
 //!
-//! Names, help and label values come from this crate's own constants, so nothing is escaped here.
+//! Names, help and most label values come from this crate's own constants; others are wrapped in [`Escaped`].
 
-use std::fmt::{Display, Write};
+use std::fmt::{self, Display, Write};
 
 use super::histogram::{BOUNDS, Merged};
+
+/// A label value that may hold anything.
+pub(super) struct Escaped<'a>(pub &'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.chars().try_for_each(|char| match char {
+            '\\' => f.write_str("\\\\"),
+            '"' => f.write_str("\\\""),
+            '\n' => f.write_str("\\n"),
+            char => f.write_char(char),
+        })
+    }
+}
 
 /// Writes families of metrics into a string.
 pub(super) struct Exposition<'a> {
@@ -79,7 +93,7 @@ impl<'a> Exposition<'a> {
         }
     }
 
-    fn line(&mut self, line: std::fmt::Arguments<'_>) {
+    fn line(&mut self, line: fmt::Arguments<'_>) {
         // Writing to a String fails only when a Display implementation does, and those used here do not.
         let _ = self.out.write_fmt(line);
         self.out.push('\n');

@@ -7,7 +7,8 @@ mod tls;
 pub use status::{Labelled, Status};
 
 use std::{
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
@@ -28,6 +29,8 @@ pub struct Registry {
     started: SystemTime,
     started_at: Instant,
     refusal_labels: &'static [&'static str],
+    /// The servers' certificates and when they end, in Unix time; each name once.
+    certificates: Mutex<BTreeMap<String, u64>>,
 }
 
 /// What is counted by whoever writes logs, from several threads.
@@ -99,7 +102,18 @@ impl Registry {
             started: SystemTime::now(),
             started_at: Instant::now(),
             refusal_labels,
+            certificates: Mutex::default(),
         }
+    }
+
+    /// Replaces what is told about certificates: what each is called, and its end in Unix time. Of several by one name the
+    /// first to end is told.
+    pub fn set_certificates(&self, certificates: impl IntoIterator<Item = (String, u64)>) {
+        let mut ends = BTreeMap::new();
+        for (certificate, end) in certificates {
+            ends.entry(certificate).and_modify(|first: &mut u64| *first = end.min(*first)).or_insert(end);
+        }
+        *self.certificates.lock().unwrap_or_else(PoisonError::into_inner) = ends;
     }
 
     /// Sums over all shards. Takes no lock; a shard may count on meanwhile.

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{CUT_GRACE, Options, Server, bind, join, pressure};
+use super::{CUT_GRACE, Options, Server, bind, certificates, join, pressure};
 use crate::{
     admission::Admission,
     clock::Clock,
@@ -81,6 +81,8 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
     let writer = Writer::start(&log_plan(settings, &options, &registry))?;
     let (dispatch, lines) = (writer.dispatch(), writer.lines());
     undo.writer = Some(writer);
+    certificates::publish(&site, &registry);
+    certificates::warn(&site, dispatch.clone());
     let jobs = Arc::new(Jobs::start(IO_THREADS).map_err(|error| Error::io("cannot start a thread", &error))?);
     undo.jobs = Some(Arc::clone(&jobs));
 

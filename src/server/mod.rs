@@ -1,6 +1,7 @@
 //! A running server: started from a configuration, reloaded, drained, stopped.
 
 mod bind;
+mod certificates;
 mod handover;
 mod largest;
 mod launch;

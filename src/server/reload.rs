@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Server, launch, lock};
+use super::{Server, certificates, launch, lock};
 use crate::{
     config::{Config, Settings},
     error::{Error, ErrorKind, Result},
@@ -65,6 +65,10 @@ impl Server {
         });
         if let (Some(writer), Some(_)) = (writer.as_mut(), taken_over) {
             writer.finish();
+        }
+        certificates::publish(&site, &self.registry);
+        if let Some(writer) = writer.as_ref() {
+            certificates::warn(&site, writer.dispatch());
         }
         let old = std::mem::replace(&mut *current, site);
         // Handlers that go with it may do anything when they are dropped: not under a lock.

@@ -51,8 +51,7 @@ impl Site {
             });
         }
         let tls =
-            settings.listeners.iter().map(|listener| listener.tls.as_ref().map(Material::load).transpose());
-        let tls = tls.collect::<Result<_>>()?;
+            Material::load_all(settings.listeners.iter().map(|listener| listener.tls.clone()).collect())?;
         Ok(Site { settings, handlers, tls, roots })
     }
 }

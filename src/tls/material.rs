@@ -22,6 +22,7 @@ use super::{
 use crate::{
     config::{Certificate, Pem, Tls},
     error::{Error, ErrorKind, Result},
+    sys::thread,
 };
 
 /// Most certificates of a chain.
@@ -85,6 +86,22 @@ impl Material {
             versions: versions.into_iter().filter(|(on, _)| *on).map(|(_, version)| version).collect(),
             expiries,
             warnings,
+        })
+    }
+
+    /// Reads what each of several listeners is configured with, on a thread of its own, and waits for it.
+    ///
+    /// # Errors
+    /// Those of [`Material::load`]; [`ErrorKind::Io`] when there is no such thread.
+    pub fn load_all(listeners: Vec<Option<Tls>>) -> Result<Vec<Option<Self>>> {
+        if listeners.iter().all(Option::is_none) {
+            return Ok(listeners.iter().map(|_| None).collect());
+        }
+        let load = move || listeners.iter().map(|tls| tls.as_ref().map(Material::load).transpose()).collect();
+        let thread = thread::spawn("webserver/tls", load)
+            .map_err(|error| Error::io("cannot start a thread", &error))?;
+        thread.join().unwrap_or_else(|_| {
+            Err(Error::new(ErrorKind::Panic, "reading certificates failed: a bug in webserver"))
         })
     }
 

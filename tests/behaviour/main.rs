@@ -31,6 +31,7 @@ mod plan;
 mod ranges;
 mod refusals;
 mod regressions;
+mod renewal;
 mod routes;
 mod site;
 mod smoke;

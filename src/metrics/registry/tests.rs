@@ -188,6 +188,22 @@ fn tls_has_its_names_and_is_summed_but_a_session_that_every_shard_knows_is_one()
 }
 
 #[test]
+fn certificates_are_told_by_names_that_may_hold_anything_and_each_once() {
+    let registry = Registry::new(1, LABELS);
+    let family = "webserver_tls_certificate_expiry_seconds";
+    assert!(!Scrape::of(&registry).kinds.contains_key(family));
+    registry.set_certificates([("old.pem".to_owned(), 1)]);
+    let strange = "/a \"b\"\\n\nc.pem";
+    registry.set_certificates(
+        [("a.pem", 7), (strange, 8), ("a.pem", 6)].map(|(name, end)| (name.to_owned(), end)),
+    );
+    let scrape = Scrape::of(&registry);
+    assert_eq!(scrape.value(&format!("{family}{{certificate=\"a.pem\"}}")), 6.0);
+    assert_eq!(scrape.value(&format!(r#"{family}{{certificate="/a \"b\"\\n\nc.pem"}}"#)), 8.0);
+    assert_eq!(scrape.series.keys().filter(|series| series.starts_with(family)).count(), 2);
+}
+
+#[test]
 fn histogram_buckets_are_cumulative() {
     let registry = Registry::new(2, LABELS);
     registry.shards[0].request_duration.observe(50_000, 3);

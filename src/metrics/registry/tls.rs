@@ -1,12 +1,13 @@
 //! What is counted about TLS, as text for a scrape and as a part of the tree.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use serde::Serialize;
 
 use super::{Labelled, Registry};
 use crate::metrics::{
-    Counter, Gauge, Handshake, Holder, ShardMetrics, ShardTls, TlsFailure, exposition::Exposition,
+    Counter, Gauge, Handshake, Holder, ShardMetrics, ShardTls, TlsFailure,
+    exposition::{Escaped, Exposition},
 };
 
 /// TLS of these shards.
@@ -129,5 +130,18 @@ impl Registry {
             "TLS session tickets refused: of an unknown key, too old, or forged.",
             tls.tickets.refused,
         );
+        self.render_certificates(text);
+    }
+
+    fn render_certificates(&self, text: &mut Exposition<'_>) {
+        let certificates = self.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+        if !certificates.is_empty() {
+            text.gauges(
+                "webserver_tls_certificate_expiry_seconds",
+                "When each certificate ends, in Unix time.",
+                "certificate",
+                certificates.iter().map(|(certificate, end)| (Escaped(certificate), *end)),
+            );
+        }
     }
 }
