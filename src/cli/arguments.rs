@@ -38,7 +38,8 @@ pub(super) struct Overlay {
 pub(super) struct PlanOptions {
     pub(super) config: PathBuf,
     pub(super) connections: Option<usize>,
-    pub(super) tls_percent: u8,
+    /// Absent: as the listeners do.
+    pub(super) tls_percent: Option<u8>,
     pub(super) h2_percent: u8,
     pub(super) json: bool,
 }
@@ -124,7 +125,7 @@ pub(super) fn parse(mut arguments: Parser) -> Result<Command, Failure> {
     Ok(Command::Plan(PlanOptions {
         config: file,
         connections: plan.connections,
-        tls_percent: plan.tls_percent.unwrap_or(0),
+        tls_percent: plan.tls_percent,
         h2_percent: plan.h2_percent.unwrap_or(0),
         json: plan.json.is_some(),
     }))
@@ -229,7 +230,7 @@ mod tests {
         let whole = PlanOptions {
             config: "a".into(),
             connections: Some(plan::CONNECTIONS_MAX),
-            tls_percent: 100,
+            tls_percent: Some(100),
             h2_percent: 0,
             json: true,
         };

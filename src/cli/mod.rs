@@ -46,7 +46,7 @@ check parses and validates FILE and prints the effective configuration.
 plan sums up what FILE comes to in bytes, term by term, and how many connections
 its budget has room for:
       --connections N    open at once; as many as there are slots, unless given
-      --tls PERCENT      of them speak TLS
+      --tls PERCENT      of them speak TLS; all where a listener does, unless given
       --h2 PERCENT       of them speak HTTP/2
       --json             for machines
 

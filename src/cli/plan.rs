@@ -14,10 +14,10 @@ use super::{Failure, arguments::PlanOptions, print};
 
 pub(super) fn plan(options: &PlanOptions) -> Result<(), Failure> {
     let settings = super::settings(options.config.clone())?;
-    let slots = Plan::load(&settings).connections;
+    let default = Plan::load(&settings);
     let load = Load {
-        connections: options.connections.unwrap_or(slots),
-        tls_percent: options.tls_percent,
+        connections: options.connections.unwrap_or(default.connections),
+        tls_percent: options.tls_percent.unwrap_or(default.tls_percent),
         h2_percent: options.h2_percent,
     };
     let plan = Plan::new(&settings, load);
@@ -92,9 +92,10 @@ fn write_table(out: &mut String, plan: &Plan, settings: &Settings) -> fmt::Resul
 }
 
 /// What "typically" stands for.
-const ASSUMPTIONS: [&str; 3] = [
+const ASSUMPTIONS: [&str; 4] = [
     "all connections are open, 10 % of them in a request that waits for its client or a file, with an",
-    "exchange and a buffer of 4 KB; what is answered at once holds its slot alone. Caches are full;",
+    "exchange and a buffer of 4 KB, and with ciphertext that waits; what is answered at once holds its",
+    "slot and its TLS session alone. No TLS handshake is in progress. Caches are full;",
     "files are not mapped, bodies not gathered, medium and large buffers not needed.",
 ];
 const _: () = assert!(ACTIVE_PERCENT == 10);

@@ -8,7 +8,8 @@ use crate::{
         Action, RESERVED_DESCRIPTORS, Settings,
         sizes::{
             CLIENT_REQUESTS_BYTES, EXCHANGE_BYTES, OPEN_FILE_BYTES, RESERVED_SLOTS, ROUTE_BYTES,
-            ROUTE_SHARD_BYTES, SERVER_BYTES, SHARD_BYTES, SLOT_BYTES, TIER_BYTES,
+            ROUTE_SHARD_BYTES, SERVER_BYTES, SHARD_BYTES, SLOT_BYTES, TIER_BYTES, TLS_HANDSHAKE_BYTES,
+            TLS_IDLE_BYTES, TLS_SENDING_BYTES,
         },
     },
     log, memory,
@@ -24,8 +25,6 @@ pub use fits::{Bound, Fit};
 pub const ACTIVE_PERCENT: u8 = 10;
 
 /// The memory profile's figures for what this version does not do.
-const TLS_IDLE_BYTES: usize = 4 << 10;
-const TLS_ACTIVE_BYTES: usize = 40 << 10;
 const H2_BYTES: usize = 100 << 10;
 const H2_TYPICAL_BYTES: usize = 30 << 10;
 
@@ -128,10 +127,10 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// All connections that the shards take, without TLS and HTTP/2.
+    /// All connections that the shards take: all with TLS where a listener speaks it, without HTTP/2.
     pub fn load(settings: &Settings) -> Load {
         let connections = settings.shards.saturating_mul(settings.memory.worker_connections);
-        Load { connections, tls_percent: 0, h2_percent: 0 }
+        Load { connections, tls_percent: if settings.speaks_tls() { 100 } else { 0 }, h2_percent: 0 }
     }
 
     /// Computes everything. Cannot overflow: what would is as large as numbers get.
@@ -213,7 +212,6 @@ fn connections(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
     // One more than wait for a thread is refused.
     let answers = h1.min(runtime::QUEUE_MAX + super::launch::IO_THREADS);
     let answer_bytes = shard::WAITING_BYTES.saturating_add(settings.limits.header_bytes);
-    let in_request = "in a request; not in this version";
     terms.extend([
         Term::new("requests", Holder::Connections, h1, EXCHANGE_BYTES, "while a request waits; 63 kept")
             .of_connections(active.max(stock.min(h1))),
@@ -245,14 +243,7 @@ fn connections(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
         let (unit_bytes, when) = (service::LISTING_BYTES_MAX, "while made or sent");
         terms.push(Term::new("listings", Holder::ResponseBodies, count, unit_bytes, when).of_connections(0));
     }
-    if tls > 0 {
-        let state = "while open; not in this version";
-        terms.extend([
-            Term::new("TLS state", Holder::Connections, tls, TLS_IDLE_BYTES, state).of_connections(tls),
-            Term::new("TLS records", Holder::Connections, tls, TLS_ACTIVE_BYTES - TLS_IDLE_BYTES, in_request)
-                .of_connections(percent(tls, ACTIVE_PERCENT)),
-        ]);
-    }
+    tls_of_connections(settings, tls, terms);
     if h2 > 0 {
         let state = "while open; not in this version";
         terms.extend([
@@ -280,6 +271,22 @@ fn connections(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
     );
 }
 
+/// What a handshake takes beyond what its connection keeps, for no more of them than may be in progress.
+fn tls_of_connections(settings: &Settings, tls: usize, terms: &mut Vec<Term>) {
+    if tls == 0 {
+        return;
+    }
+    let handshakes = settings.limits.handshakes.min(tls);
+    let handshake_bytes = TLS_HANDSHAKE_BYTES - TLS_IDLE_BYTES;
+    let when = "in a handshake; limits.handshakes";
+    terms.extend([
+        Term::new("sessions", Holder::Tls, tls, TLS_IDLE_BYTES, "while open").of_connections(tls),
+        Term::new("handshakes", Holder::Tls, handshakes, handshake_bytes, when).of_connections(0),
+        Term::new("ciphertext", Holder::Tls, tls, TLS_SENDING_BYTES, "while a client takes no answer")
+            .of_connections(percent(tls, ACTIVE_PERCENT)),
+    ]);
+}
+
 fn kept(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
     let (memory, shards) = (&settings.memory, settings.shards);
     let active = percent(load.connections, ACTIVE_PERCENT);
@@ -296,6 +303,10 @@ fn kept(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
             .kept(0),
         Term::new("pages", Holder::MappedFiles, 1, mapped, "when hot, and no room in the cache").kept(0),
     ]);
+    if settings.speaks_tls() {
+        let (bytes, when) = (memory.tls_session_cache.size_bytes, "until resumed or too old");
+        terms.push(Term::new("sessions kept", Holder::TlsSessions, 1, bytes, when).kept(1));
+    }
     let pools = memory.buffer_pools;
     let own = pools.counts().map(|count| count.saturating_mul(shards));
     let names = [

@@ -63,15 +63,32 @@ fn json_has_every_term_and_sums_that_are_right() {
     assert_eq!(plan.totals["worst_left_bytes"], (64 << 20) - plan.totals["worst_bytes"]);
     assert!(plan.totals["worst_left_bytes"] < 0 && plan.totals["typical_left_bytes"] > 0);
     assert!(plan.totals["standing_bytes"] < plan.totals["worst_bytes"]);
-    let tls = plan.terms.iter().find(|term| term.name == "TLS state").unwrap();
-    assert_eq!((tls.holder.as_str(), tls.count, tls.unit_bytes), ("connections", 250, 4096));
+    let tls = plan.terms.iter().find(|term| term.name == "sessions").unwrap();
+    assert_eq!((tls.holder.as_str(), tls.count, tls.unit_bytes), ("tls", 250, 4096));
     let idle = &plan.fits["idle"];
     assert_eq!((idle.count, idle.unit_bytes, idle.bound.as_str()), (2048, 64, "worker_connections"));
     let worst = &plan.fits["active_worst"];
     assert!(worst.count > 0 && worst.count < 2048 && worst.bound == "budget");
-    assert!(plan.fits.contains_key("tls_idle") && plan.fits.contains_key("h2_worst"));
+    for kind in ["tls_handshake", "tls_idle", "tls_active", "h2_worst"] {
+        assert!(plan.fits.contains_key(kind), "{kind}");
+    }
     assert!(plan.kernel.terms.iter().all(|term| term.holder == "kernel"));
     assert_eq!((plan.kernel.descriptors, plan.kernel.epoll_entries), (500 + 2 + 1000 + 128, 500 + 2 + 6));
+}
+
+#[test]
+fn a_listener_with_tls_is_planned_without_being_asked_and_its_files_are_not_looked_at() {
+    let text = "shards: 2\nmemory: {budget: 512MB}\nlisten: [{address: \"127.0.0.1:0\", tls: {certificates: \
+                {certificate: no.pem, key: no.key}}}]\n";
+    let plan = printed(text, &[]);
+    let term = |name: &str| plan.terms.iter().find(|term| term.name == name).unwrap();
+    assert_eq!((term("sessions").count, term("handshakes").count), (2048, 512));
+    assert_eq!(
+        (term("sessions kept").holder.as_str(), term("sessions kept").bytes),
+        ("tls_sessions", 5 << 20)
+    );
+    let without = printed(text, &["--tls", "0"]);
+    assert!(without.terms.iter().all(|term| term.holder != "tls"));
 }
 
 #[test]
@@ -100,7 +117,7 @@ fn the_table_is_at_most_100_columns_wide_and_says_what_it_assumes() {
     assert!(out.contains("slots for 1024 connections"), "{out}");
     let file = configure(folder.path(), "shards: 1\nmemory: {budget: 1GB}\n");
     let (_, out, _) = run(&["plan", "-c", &file, "--connections", "10"]);
-    assert!(!out.contains("The budget holds: ") && !out.contains("TLS state"), "{out}");
+    assert!(!out.contains("The budget holds: ") && !out.contains("ciphertext  "), "{out}");
 }
 
 #[test]

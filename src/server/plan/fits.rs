@@ -1,11 +1,9 @@
 //! The plan the other way round: how many connections of a kind the budget has room for.
 
-use super::{
-    H2_BYTES, H2_TYPICAL_BYTES, Kind, TLS_ACTIVE_BYTES, TLS_IDLE_BYTES, Term, tier_bytes, total, wide,
-};
+use super::{H2_BYTES, H2_TYPICAL_BYTES, Kind, Term, tier_bytes, total, wide};
 use crate::config::{
     Settings,
-    sizes::{EXCHANGE_BYTES, SLOT_BYTES, TIER_BYTES},
+    sizes::{EXCHANGE_BYTES, SLOT_BYTES, TIER_BYTES, TLS_HANDSHAKE_BYTES, TLS_IDLE_BYTES, TLS_SENDING_BYTES},
 };
 
 /// What keeps the number from being larger.
@@ -51,8 +49,9 @@ pub(super) fn fits(settings: &Settings, terms: &[Term], limit_bytes: u64) -> Vec
         fit("idle", "idle", 0),
         fit("active", "in a request, typically", EXCHANGE_BYTES + TIER_BYTES[0]),
         fit("active_worst", "in a request, at worst", worst),
-        fit("tls_idle", "TLS, idle (not in this version)", TLS_IDLE_BYTES),
-        fit("tls_active", "TLS, in a request (not in this version)", TLS_ACTIVE_BYTES),
+        fit("tls_handshake", "TLS, in a handshake", TLS_HANDSHAKE_BYTES),
+        fit("tls_idle", "TLS, idle", TLS_IDLE_BYTES),
+        fit("tls_active", "TLS, in a request", TLS_IDLE_BYTES + EXCHANGE_BYTES + TLS_SENDING_BYTES),
         fit("h2", "HTTP/2, typically (not in this version)", H2_TYPICAL_BYTES),
         fit("h2_worst", "HTTP/2, at worst (not in this version)", H2_BYTES),
     ]

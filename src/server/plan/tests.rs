@@ -95,24 +95,62 @@ fn a_request_holds_an_exchange_a_head_and_output_at_worst() {
 }
 
 #[test]
-fn tls_and_http2_are_the_profile_s_figures_and_part_of_the_connections() {
+fn http2_is_the_profile_s_figures_and_part_of_the_connections() {
     let plan = plan_of("{}", 1000, 50, 10);
-    assert_eq!(term(&plan, "TLS state").bytes(), 500 * (4 << 10));
-    assert_eq!(term(&plan, "TLS records").bytes(), 500 * (36 << 10));
-    assert_eq!(term(&plan, "TLS records").typical_count, 50);
     assert_eq!(
         term(&plan, "HTTP/2 state").bytes() + term(&plan, "HTTP/2 streams").bytes(),
         100 * (100 << 10)
     );
     assert_eq!(term(&plan, "HTTP/2 state").typical_bytes(), 100 * (30 << 10));
     assert_eq!(term(&plan, "requests").count, 900);
-    assert!(
-        plan.terms.iter().filter(|term| term.name.contains("TLS")).all(|term| term.when.contains("not in"))
-    );
+    let later = plan.terms.iter().filter(|term| term.name.contains("HTTP/2"));
+    assert!(later.clone().count() == 2 && later.into_iter().all(|term| term.when.contains("not in")));
     let none = plan_of("{}", 1000, 0, 0);
-    assert!(none.terms.iter().all(|term| !term.name.contains("TLS") && !term.name.contains("HTTP/2")));
+    assert!(none.terms.iter().all(|term| !term.name.contains("HTTP/2")));
     let all = plan_of("{}", 1000, 100, 100);
     assert_eq!((term(&all, "requests").count, term(&all, "HTTP/2 state").count), (0, 1000));
+}
+
+const TLS: &str = "listen: [{ address: \"[::1]:1\", tls: { certificates: { certificate: c, key: k } } }]";
+
+#[test]
+fn tls_is_a_session_each_handshakes_up_to_their_limit_and_ciphertext_that_waits() {
+    let plan = plan_of(TLS, 2000, 50, 0);
+    for (name, count, typical, unit) in [
+        ("sessions", 1000, 1000, 4 << 10),
+        ("handshakes", 512, 0, 8 << 10),
+        ("ciphertext", 1000, 100, 32 << 10),
+    ] {
+        let term = term(&plan, name);
+        assert_eq!(term.holder, Some(Holder::Tls), "{name}");
+        assert_eq!((term.count, term.typical_count, term.unit_bytes), (count, typical, unit), "{name}");
+    }
+    assert_eq!(term(&plan_of(TLS, 100, 100, 0), "handshakes").count, 100);
+    let few = format!("{TLS}\nlimits: {{ handshakes: 7 }}");
+    assert_eq!(term(&plan_of(&few, 100, 100, 0), "handshakes").count, 7);
+    let none = plan_of(TLS, 1000, 0, 0);
+    assert!(none.terms.iter().all(|term| term.holder != Some(Holder::Tls)));
+    // What is asked for is planned, whatever the listeners speak.
+    assert_eq!(term(&plan_of("{}", 1000, 50, 0), "sessions").count, 500);
+}
+
+#[test]
+fn sessions_are_kept_where_a_listener_speaks_tls() {
+    let plan = plan_of(&format!("{TLS}\nmemory: {{ tls_session_cache: 3MB }}"), 0, 0, 0);
+    let kept = term(&plan, "sessions kept");
+    assert_eq!(
+        (kept.holder, kept.bytes(), kept.typical_bytes()),
+        (Some(Holder::TlsSessions), 3 << 20, 3 << 20)
+    );
+    let plain = plan_of("memory: { tls_session_cache: 3MB }", 0, 100, 0);
+    assert!(plain.terms.iter().all(|term| term.holder != Some(Holder::TlsSessions)));
+    assert_eq!(plan.standing_bytes() - plain.standing_bytes(), 3 << 20);
+}
+
+#[test]
+fn all_connections_speak_tls_where_a_listener_does_unless_told() {
+    assert_eq!(self::plan(TLS).load.tls_percent, 100);
+    assert_eq!(self::plan("{}").load.tls_percent, 0);
 }
 
 #[test]
@@ -144,7 +182,9 @@ fn what_fits_fills_the_budget_to_95_percent_or_every_slot() {
     assert_eq!((fit(&plan, "idle").bound, fit(&plan, "idle").unit_bytes), (Bound::Slots, 64));
     assert_eq!(fit(&plan, "active").unit_bytes, 64 + EXCHANGE_BYTES + 4096);
     assert_eq!(fit(&plan, "active_worst").bound, Bound::Memory);
-    assert_eq!(fit(&plan, "tls_active").unit_bytes, 64 + (40 << 10));
+    assert_eq!(fit(&plan, "tls_handshake").unit_bytes, 64 + (12 << 10));
+    assert_eq!(fit(&plan, "tls_idle").unit_bytes, 64 + (4 << 10));
+    assert_eq!(fit(&plan, "tls_active").unit_bytes, 64 + EXCHANGE_BYTES + (36 << 10));
     assert_eq!(fit(&plan, "h2_worst").unit_bytes, 64 + (100 << 10));
     // Given values may leave no room at all.
     let full = self::plan("shards: 2\nmemory: { budget: 32MB, response_cache: 24MB }");
