@@ -88,7 +88,7 @@ impl Index {
 }
 
 /// A host without its port and its final dot. An IPv6 literal keeps its brackets.
-fn name(host: &[u8]) -> &[u8] {
+pub(super) fn name(host: &[u8]) -> &[u8] {
     let end = match host.iter().rposition(|&byte| byte == b':' || byte == b']') {
         Some(position) if host[position] == b':' => position,
         _ => host.len(),

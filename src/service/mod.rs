@@ -10,6 +10,7 @@ mod files;
 mod freshness;
 mod handler;
 mod hosts;
+mod https;
 mod listing;
 mod methods;
 mod mount;

@@ -46,6 +46,8 @@ pub struct RouteFields {
     pub headers: Option<Rc<[u8]>>,
     /// What pages of other origins are told.
     pub cors: Option<Rc<[u8]>>,
+    /// What browsers are told about TLS; absent without it.
+    pub hsts: Option<Rc<[u8]>>,
 }
 
 /// Which of a file's pre-rendered header fields are sent.

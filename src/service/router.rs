@@ -3,10 +3,11 @@
 use std::{collections::HashMap, rc::Rc, sync::Arc};
 
 use super::{
-    Handler, Handlers, Response, RouteFields,
+    BodyWanted, Handler, Handlers, Response, RouteFields,
     cors::Cors,
     files::Files,
     hosts::Hosts,
+    https::Https,
     methods::Methods,
     mount::{MethodName, Mount, Place},
     redirect::Redirect,
@@ -81,24 +82,43 @@ pub struct Target {
     /// The route's own header fields, rendered.
     headers: Option<Rc<[u8]>>,
     cors: Option<Rc<Cors>>,
+    https: Option<Rc<Https>>,
 }
 
 impl Target {
     /// A handler that adds nothing to its responses.
     fn plain(handler: Rc<dyn Handler>) -> Self {
-        Target { handler, headers: None, cors: None }
+        Target { handler, headers: None, cors: None, https: None }
     }
 
-    /// The fields that go into each response to `request`.
-    pub fn fields(&self, request: Request<'_>) -> RouteFields {
+    /// The fields that go into each response to `request`, which came over TLS or not.
+    pub fn fields(&self, request: Request<'_>, is_secure: bool) -> RouteFields {
         let cors = self.cors.as_ref().map(|cors| cors.fields(request));
-        RouteFields { headers: self.headers.clone(), cors }
+        self.fields_with(cors, is_secure)
     }
 
     /// The answer to a request that only asks what another origin may do, and its fields; `None` for others.
-    pub fn preflight(&self, request: Request<'_>) -> Option<(Response, RouteFields)> {
+    pub fn preflight(&self, request: Request<'_>, is_secure: bool) -> Option<(Response, RouteFields)> {
         let (response, cors) = self.cors.as_ref()?.preflight(request)?;
-        Some((response, RouteFields { headers: self.headers.clone(), cors }))
+        Some((response, self.fields_with(cors, is_secure)))
+    }
+
+    /// The answer to a request that has to come over TLS and did not; `None` for others. Nobody else is asked then.
+    pub fn https_redirect(&self, request: Request<'_>, is_secure: bool) -> Option<Response> {
+        self.https.as_ref()?.redirect(request, is_secure)
+    }
+
+    /// What is wanted of the body of `request`: of one that is redirected nothing.
+    pub fn body_wanted(&self, request: Request<'_>, is_secure: bool) -> BodyWanted {
+        if self.https.as_ref().is_some_and(|https| https.redirects(is_secure)) {
+            return BodyWanted::Refused;
+        }
+        self.handler.body_wanted(request)
+    }
+
+    fn fields_with(&self, cors: Option<Rc<[u8]>>, is_secure: bool) -> RouteFields {
+        let hsts = self.https.as_ref().and_then(|https| https.hsts(is_secure));
+        RouteFields { headers: self.headers.clone(), cors, hsts }
     }
 }
 
@@ -138,6 +158,7 @@ impl Router {
                     handler: handler(route, root.as_ref()),
                     headers: render(&route.headers),
                     cors: route.cors.as_ref().map(|cors| Rc::new(Cors::new(cors))),
+                    https: Https::new(route).map(Rc::new),
                 },
             };
             for host in route.hosts() {

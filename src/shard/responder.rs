@@ -55,7 +55,7 @@ impl Worker {
         router
             .candidates(request, path)
             .filter(|candidate| candidate.accepts(request))
-            .map(|candidate| candidate.target.handler.body_wanted(request))
+            .map(|candidate| candidate.target.body_wanted(request, slot.is_secure()))
             .find(|wanted| *wanted != BodyWanted::AsNext)
             .unwrap_or(BodyWanted::Refused)
     }
@@ -136,7 +136,11 @@ impl Worker {
             }
             asked = true;
             let target = candidate.target;
-            if let Some((response, fields)) = target.preflight(request) {
+            let is_secure = slot.is_secure();
+            if let Some(response) = target.https_redirect(request, is_secure) {
+                return (Outcome::Ready(response), target.fields(request, is_secure));
+            }
+            if let Some((response, fields)) = target.preflight(request, is_secure) {
                 return (Outcome::Ready(response), fields);
             }
             let handler = Rc::clone(&target.handler);
@@ -156,7 +160,7 @@ impl Worker {
             let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(&call, &self.context)));
             match outcome {
                 Ok(Outcome::Next) => {}
-                Ok(outcome) => return (outcome, target.fields(request)),
+                Ok(outcome) => return (outcome, target.fields(request, is_secure)),
                 Err(_) => {
                     self.metrics.panics.add(1);
                     return unrouted(Response::page(Status::INTERNAL_SERVER_ERROR));
@@ -224,6 +228,7 @@ impl Worker {
                     response.entity_fields(),
                     response.route_fields.headers.as_deref().unwrap_or_default(),
                     response.route_fields.cors.as_deref().unwrap_or_default(),
+                    response.route_fields.hsts.as_deref().unwrap_or_default(),
                     freshness.as_deref().unwrap_or_default(),
                     &response.fields,
                 ],

@@ -19,6 +19,7 @@ mod handlers;
 mod harness;
 mod hello;
 mod http1;
+mod https_redirect;
 mod kernel;
 mod lifecycle;
 mod limits;
