@@ -195,6 +195,23 @@ pub struct Entry<'a> {
     pub referer: Option<&'a [u8]>,
     /// The `User-Agent` field.
     pub user_agent: Option<&'a [u8]>,
+    /// How it was encrypted, if it was; of use in JSON.
+    pub tls: Option<TlsParts<'a>>,
+}
+
+/// TLS of the connection that a request came over.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsParts<'a> {
+    /// `TLSv1.3` and its kind.
+    pub version: &'static str,
+    /// The cipher suite's name, at most 64 bytes.
+    pub cipher: &'static str,
+    /// The session was resumed.
+    pub resumed: bool,
+    /// The name that the client asked for.
+    pub server_name: Option<&'a str>,
+    /// The subject of the client's certificate.
+    pub client_subject: Option<&'a str>,
 }
 
 /// A request line that was understood, and the host it is for.

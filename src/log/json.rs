@@ -6,18 +6,18 @@
 use std::ops::Range;
 
 use super::{
-    access::Entry,
+    access::{Entry, TlsParts},
     combined::push_address,
     date,
     text::{CUT, Escape, FIELD_BYTES_MAX, escaped_bytes_max, hexadecimal, push_decimal, push_escaped},
 };
 use crate::clock::Now;
 
-/// All of a line but its five fields of a peer's making: names and punctuation (190), the time (24), an IPv6 address
-/// (45), a port (5), the protocol (8), a status (5), a length (20) and a duration (27), and some to spare.
-const FIXED_BYTES_MAX: usize = 384;
+/// All of a line but its seven fields of a peer's making: names and punctuation (190), the time (24), an IPv6 address
+/// (45), a port (5), the protocol (8), a status (5), a length (20) and a duration (27), TLS (160), and some to spare.
+const FIXED_BYTES_MAX: usize = 544;
 /// The longest line.
-pub(super) const LINE_BYTES_MAX: usize = FIXED_BYTES_MAX + 5 * (FIELD_BYTES_MAX + CUT.len());
+pub(super) const LINE_BYTES_MAX: usize = FIXED_BYTES_MAX + 7 * (FIELD_BYTES_MAX + CUT.len());
 
 /// Where the date and the milliseconds stand in [`Json::start`].
 const DATE: Range<usize> = 9..9 + date::RFC3339_SECONDS_BYTES;
@@ -46,7 +46,12 @@ impl Json {
             None => of(entry.request_line),
         };
         let (referer, user_agent) = (entry.referer.unwrap_or_default(), entry.user_agent.unwrap_or_default());
-        FIXED_BYTES_MAX + request + of(referer) + of(user_agent)
+        let names = |tls: &TlsParts<'_>| {
+            let (name, subject) =
+                (tls.server_name.unwrap_or_default(), tls.client_subject.unwrap_or_default());
+            of(name.as_bytes()) + of(subject.as_bytes())
+        };
+        FIXED_BYTES_MAX + request + of(referer) + of(user_agent) + entry.tls.as_ref().map_or(0, names)
     }
 
     /// Appends the entry's line.
@@ -87,6 +92,9 @@ impl Json {
         if let Some(user_agent) = entry.user_agent {
             push_text(line, b",\"user_agent\":\"", user_agent);
         }
+        if let Some(tls) = &entry.tls {
+            push_tls(line, tls);
+        }
         line.extend_from_slice(b"}\n");
     }
 
@@ -100,6 +108,19 @@ impl Json {
             self.start[MILLIS].copy_from_slice(&digits::<3>(now.unix_second_millis.into()));
         }
     }
+}
+
+fn push_tls(line: &mut Vec<u8>, tls: &TlsParts<'_>) {
+    push_text(line, b",\"tls\":{\"version\":\"", tls.version.as_bytes());
+    push_text(line, b",\"cipher_suite\":\"", tls.cipher.as_bytes());
+    line.extend_from_slice(if tls.resumed { b",\"resumed\":true" } else { b",\"resumed\":false" });
+    if let Some(name) = tls.server_name {
+        push_text(line, b",\"server_name\":\"", name.as_bytes());
+    }
+    if let Some(subject) = tls.client_subject {
+        push_text(line, b",\"client_subject\":\"", subject.as_bytes());
+    }
+    line.push(b'}');
 }
 
 /// Appends a string after what stands before it, its opening quote included.

@@ -15,7 +15,7 @@ mod text;
 mod writer;
 
 pub(crate) use access::BATCH_BYTES;
-pub use access::{AccessLog, Entry, RequestParts};
+pub use access::{AccessLog, Entry, RequestParts, TlsParts};
 pub(crate) use date::rfc3339;
 pub use diagnostic::{Callback, Sink, dispatch};
 pub(crate) use queue::BATCHES_MAX;

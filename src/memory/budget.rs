@@ -415,6 +415,14 @@ impl Reservation {
     }
 }
 
+impl Reservation {
+    /// Gives back what is beyond `bytes`.
+    pub fn shrink(&mut self, bytes: usize) {
+        self.share.give_back(self.holder, self.bytes.saturating_sub(bytes));
+        self.bytes = self.bytes.min(bytes);
+    }
+}
+
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.share.give_back(self.holder, self.bytes);

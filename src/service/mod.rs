@@ -42,6 +42,7 @@ use crate::{
     metrics::Holder,
     runtime::Offload,
     sys::socket::Peer,
+    tls::{Facts, OwnedFacts},
 };
 
 /// What handlers of one shard share: its caches, its clock, its way to blocking work.
@@ -126,6 +127,8 @@ pub struct Call<'a> {
     pub body: &'a [u8],
     /// Who asks.
     pub peer: Peer,
+    /// How the connection is encrypted, if it is.
+    pub tls: Option<Facts<'a>>,
 }
 
 /// A copy of a call that outlives the turn: two or three allocations. The body stays behind: who answers later copies
@@ -136,6 +139,7 @@ pub struct OwnedCall {
     absolute_path: Box<[u8]>,
     matched: usize,
     peer: Peer,
+    tls: Option<Box<OwnedFacts>>,
 }
 
 impl<'a> Call<'a> {
@@ -152,6 +156,7 @@ impl From<&Call<'_>> for OwnedCall {
             absolute_path: call.absolute_path.into(),
             matched: call.matched,
             peer: call.peer,
+            tls: call.tls.map(|facts| Box::new(facts.into())),
         }
     }
 }
@@ -166,6 +171,7 @@ impl OwnedCall {
             matched: self.matched,
             body: &[],
             peer: self.peer,
+            tls: self.tls.as_deref().map(OwnedFacts::as_facts),
         }
     }
 }

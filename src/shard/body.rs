@@ -46,8 +46,8 @@ impl Worker {
             if wanted == BodyWanted::Refused {
                 // RFC 9110 10.1.1: a final status instead of 100. Whether the client sends the body after all
                 // cannot be known, so the connection ends here.
-                slot.flags.close = true;
-                slot.flags.linger = true;
+                slot.flags.set_close(true);
+                slot.flags.set_linger(true);
                 return (head_length, self.dispatch(slot, key, request, None));
             }
             self.outgoing.push_static(b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -122,7 +122,8 @@ impl Worker {
             self.refuse(slot, Refusal::BodyMemory, head.as_ref().map_or(&[], |head| head.filled()));
             return self.settle(slot, Step::Again);
         }
-        if !std::mem::replace(&mut slot.flags.starved, true) {
+        if !slot.flags.starved() {
+            slot.flags.set_starved(true);
             self.starved.push_back(key);
         }
         Step::Wait
@@ -141,7 +142,7 @@ impl Worker {
         match self.take_body(body, exchange.gathered.as_mut(), bytes) {
             // A client that sends as fast as it is read would otherwise never let others have their turn.
             Ok((_, false)) => {
-                if slot.flags.readable {
+                if slot.flags.readable() {
                     Step::Yield
                 } else {
                     Step::Wait
@@ -164,8 +165,8 @@ impl Worker {
                 if step == Step::Close {
                     return step;
                 }
-                if slot.flags.close && used < bytes.len() {
-                    slot.flags.linger = true;
+                if slot.flags.close() && used < bytes.len() {
+                    slot.flags.set_linger(true);
                 }
                 let step = self.settle(slot, step);
                 // What follows the body was not looked at; the count may be that of another connection.

@@ -16,7 +16,7 @@ use crate::{
     http::{Parts, Request},
     http1::{self, Decoded, Refusal},
     memory::{Buffer, Rank},
-    metrics::Timeout,
+    metrics::{Timeout, TlsFailure},
     service::Response,
     sys::socket,
 };
@@ -50,7 +50,9 @@ impl Worker {
         let before = slot.requests;
         loop {
             let step = match slot.stage {
-                Stage::Fresh | Stage::Idle | Stage::Head => self.receive_requests(slot, key),
+                Stage::Handshake | Stage::Fresh | Stage::Idle | Stage::Head => {
+                    self.receive_requests(slot, key)
+                }
                 Stage::Body => self.receive_body(slot, key),
                 Stage::Waiting => self.resume_unsent(slot),
                 Stage::Sending => self.send(slot, key),
@@ -60,6 +62,12 @@ impl Worker {
             // find it there, so it leaves before the turn ends.
             let had_its_share = slot.requests.wrapping_sub(before) >= REQUESTS_PER_TURN;
             match step {
+                Step::Close if slot.flags.alerted() && slot.stage != Stage::Lingering => {
+                    match self.end(slot) {
+                        Step::Again => {}
+                        other => return other,
+                    }
+                }
                 Step::Again if had_its_share && slot.stage != Stage::Sending => return Step::Yield,
                 Step::Again => {}
                 other => return other,
@@ -100,9 +108,13 @@ impl Worker {
             return Step::Wait;
         }
         let (timeout, refusal) = match slot.stage {
+            Stage::Handshake => {
+                self.metrics.tls.failures[TlsFailure::Timeout as usize].increment();
+                (Timeout::Handshake, None)
+            }
             Stage::Fresh => (Timeout::Header, None),
             Stage::Head => (Timeout::Header, Some(Refusal::HeaderTimeout)),
-            Stage::Body if slot.flags.starved => (Timeout::Body, Some(Refusal::BodyMemory)),
+            Stage::Body if slot.flags.starved() => (Timeout::Body, Some(Refusal::BodyMemory)),
             Stage::Body => (Timeout::Body, Some(Refusal::BodyTimeout)),
             Stage::Idle => (Timeout::Idle, None),
             Stage::Waiting | Stage::Sending => (Timeout::Write, None),
@@ -174,8 +186,15 @@ impl Worker {
     /// Nothing came. A connection that has answered its requests gives back what it held, and ends if a drain has
     /// asked it to.
     fn rest(&mut self, slot: &mut Slot) -> Step {
+        if matches!(slot.stage, Stage::Fresh | Stage::Idle)
+            && slot.secure.as_ref().is_some_and(|secure| secure.is_amid_record())
+        {
+            // A part of a record is held for it, like a part of a head.
+            slot.stage = Stage::Head;
+            slot.deadline = self.deadlines.header(self.now);
+        }
         if slot.stage == Stage::Idle {
-            if slot.flags.close {
+            if slot.flags.close() {
                 return self.end(slot);
             }
             self.release(slot);
@@ -199,8 +218,8 @@ impl Worker {
             self.refuse_for_memory(slot, rest);
             return self.settle(slot, Step::Again);
         }
-        slot.flags.close = true;
-        slot.flags.linger = true;
+        slot.flags.set_close(true);
+        slot.flags.set_linger(true);
         step
     }
 
@@ -224,7 +243,7 @@ impl Worker {
                     let (count, step) = self.begin(slot, key, request);
                     used += count;
                     // Anything but an answer in memory ends the batch: a wait, a file, the connection's end.
-                    if step != Step::Again || slot.stage != Stage::Idle || slot.flags.close {
+                    if step != Step::Again || slot.stage != Stage::Idle || slot.flags.close() {
                         break step;
                     }
                 }
@@ -243,9 +262,9 @@ impl Worker {
             }
         };
         self.parts = Some(parts);
-        if slot.flags.close && used < bytes.len() {
+        if slot.flags.close() && used < bytes.len() {
             // Bytes that will never be read must not turn the close into a reset.
-            slot.flags.linger = true;
+            slot.flags.set_linger(true);
         }
         (used, self.settle(slot, step))
     }
@@ -263,22 +282,30 @@ impl Worker {
     /// Reads what is there and notes whether there may be more: a short read means that the socket is empty,
     /// unless the peer has finished, for then the end of the stream is still to be read.
     pub(super) fn receive(&mut self, slot: &mut Slot, buffer: &mut [u8]) -> io::Result<Received> {
-        if !slot.flags.readable {
+        if slot.is_secure() {
+            return self.receive_secure(slot, buffer);
+        }
+        self.receive_bytes(slot, buffer)
+    }
+
+    /// The same as it comes from the socket.
+    pub(super) fn receive_bytes(&mut self, slot: &mut Slot, buffer: &mut [u8]) -> io::Result<Received> {
+        if !slot.flags.readable() {
             return Ok(Received::Nothing);
         }
         loop {
             return match socket::receive(slot.socket.as_fd(), buffer) {
                 Ok(0) => {
-                    slot.flags.readable = false;
+                    slot.flags.set_readable(false);
                     Ok(Received::End)
                 }
                 Ok(count) => {
                     self.metrics.bytes_received.add(count as u64);
-                    slot.flags.readable = count == buffer.len() || slot.flags.peer_finished;
+                    slot.flags.set_readable(count == buffer.len() || slot.flags.peer_finished());
                     Ok(Received::Bytes(count))
                 }
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    slot.flags.readable = false;
+                    slot.flags.set_readable(false);
                     Ok(Received::Nothing)
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,

@@ -20,16 +20,17 @@ use super::{
     Message, Setup, Worker,
     connection::Step,
     deadline::Deadlines,
+    handshakes::Handshakes,
     inbox::Notice,
     listener::{Listening, RESERVED_SLOTS},
     slot::{Key, SLOT_BYTES, Slot, Stage},
     token, watch,
 };
 use crate::{
-    config::BufferPools,
+    config::{BufferPools, Settings},
     error::{Error, ErrorKind, Result},
     memory::{Level, Rank, Reservation, Share},
-    metrics::{Holder, Registry},
+    metrics::{Holder, Registry, TlsFailure},
     runtime::{self, Local, Mailbox, Parking, yield_now},
     sys::{
         epoll::{self, Epoll, Event},
@@ -96,11 +97,17 @@ pub(super) struct Driver {
     pub(super) slots_held: Reservation,
     /// Tick at which bodies last looked for memory.
     fed_at: u32,
+    pub(super) handshakes: Handshakes,
 }
 
 /// What the slots of so many connections, and those beside them, count for.
 pub(super) fn slots_bytes(connections: usize) -> usize {
     (connections + RESERVED_SLOTS) * SLOT_BYTES
+}
+
+/// One shard's part of the handshakes that may be in progress.
+pub(super) fn handshakes_share(settings: &Settings) -> usize {
+    settings.limits.handshakes.div_ceil(settings.shards.max(1))
 }
 
 impl Driver {
@@ -124,6 +131,7 @@ impl Driver {
         let finished = Arc::new(EventFd::new()?);
         let worker = Worker::new(&setup, share, Rc::clone(&local), Arc::clone(&finished));
         let memory = &setup.site.settings.memory;
+        let handshakes_max = handshakes_share(&setup.site.settings);
         let (capacity, kept) = (memory.worker_connections, memory.buffer_pools);
         let driver = Driver {
             worker,
@@ -157,6 +165,7 @@ impl Driver {
             kept,
             slots_held,
             fed_at: 0,
+            handshakes: Handshakes::new(handshakes_max),
         };
         watch(&driver.epoll, &driver.timer, TIMER)?;
         watch(&driver.epoll, &*driver.mailbox, MAILBOX)?;
@@ -178,8 +187,7 @@ impl Driver {
         let mut events = [Event::EMPTY; EVENTS_MAX];
         let mut reactor_entered_nanos = 0;
         while !self.is_over() {
-            let block =
-                self.ready.is_empty() && self.local.outstanding() == 0 && self.worker.inbox.is_empty();
+            let block = self.local.outstanding() == 0 && self.has_nothing_to_do();
             let reported = match self.epoll.wait(&mut events, block) {
                 Ok(reported) => reported.len(),
                 Err(error) => {
@@ -194,10 +202,11 @@ impl Driver {
             self.local.take_woken();
             self.take_notices();
             self.serve_ready();
+            self.serve_handshakes();
             self.sweep();
             self.end_turn(begun_nanos);
             if self.local.outstanding() > 0 {
-                let nothing = reported == 0 && self.ready.is_empty() && self.worker.inbox.is_empty();
+                let nothing = reported == 0 && self.has_nothing_to_do();
                 if nothing || begun_nanos - reactor_entered_nanos >= REACTOR_NANOS {
                     reactor_entered_nanos = begun_nanos;
                     self.enter_reactor(nothing).await;
@@ -215,6 +224,12 @@ impl Driver {
             log.flush();
         }
         self.publish();
+    }
+
+    /// Whether there is nothing that can be done before something happens.
+    fn has_nothing_to_do(&self) -> bool {
+        let in_progress = self.worker.tls.in_progress();
+        self.ready.is_empty() && self.worker.inbox.is_empty() && !self.handshakes.is_ready(in_progress)
     }
 
     /// Lets the executor see to its rings: until something happens if there is nothing to do, else just once.
@@ -285,15 +300,22 @@ impl Driver {
 
     fn handle_connection(&mut self, key: Key, event: Event) {
         let Some(slot) = self.slot(key) else { return };
-        slot.flags.peer_finished |= event.peer_finished();
-        slot.flags.readable |= event.readable() || event.peer_finished();
+        slot.flags.set_peer_finished(slot.flags.peer_finished() || event.peer_finished());
+        let readable = event.readable() || event.peer_finished();
+        slot.flags.set_readable(slot.flags.readable() || readable);
         if event.broken() {
             // Reset, or closed in both directions: nobody is left to read an answer.
+            if slot.stage == Stage::Handshake {
+                self.worker.metrics.tls.failures[TlsFailure::Left as usize].increment();
+            }
             self.close(key);
             return;
         }
-        if slot.flags.queued {
+        if slot.flags.queued() {
             return;
+        }
+        if slot.stage == Stage::Handshake {
+            return self.queue_handshake(key);
         }
         self.turn(key, Worker::serve);
     }
@@ -322,7 +344,7 @@ impl Driver {
             Step::Close
         };
         let is_idle = slot.stage == Stage::Idle;
-        if !slot.flags.admin && was_idle != is_idle {
+        if !slot.flags.admin() && was_idle != is_idle {
             if is_idle {
                 self.idle += 1;
             } else {
@@ -340,9 +362,12 @@ impl Driver {
     /// Serves a connection again without waiting for an event.
     pub(super) fn queue(&mut self, key: Key) {
         if let Some(slot) = self.slot(key)
-            && !slot.flags.queued
+            && !slot.flags.queued()
         {
-            slot.flags.queued = true;
+            if slot.stage == Stage::Handshake {
+                return self.queue_handshake(key);
+            }
+            slot.flags.set_queued(true);
             self.ready.push_back(key);
         }
     }
@@ -352,7 +377,7 @@ impl Driver {
         for _ in 0..self.ready.len() {
             let Some(key) = self.ready.pop_front() else { return };
             if let Some(slot) = self.slot(key) {
-                slot.flags.queued = false;
+                slot.flags.set_queued(false);
                 self.turn(key, Worker::serve);
             }
         }
@@ -401,6 +426,7 @@ impl Driver {
             self.fed_at = tick;
             self.feed_starved();
         }
+        self.end_slow_handshakes(tick);
         if tick < self.worker.deadlines.earliest() {
             return;
         }
@@ -448,6 +474,9 @@ impl Driver {
         if !self.worker.starved.is_empty() {
             next = next.min(self.fed_at.max(Deadlines::tick(self.worker.now)) + 1);
         }
+        if self.handshakes.waiting() > 0 {
+            next = next.min(Deadlines::tick(self.worker.now) + 1);
+        }
         if next < self.armed && self.timer.arm(Deadlines::millis_until(next, self.worker.now)).is_ok() {
             self.armed = next;
         }
@@ -456,6 +485,8 @@ impl Driver {
     fn publish(&self) {
         let metrics = &self.worker.metrics;
         metrics.connections_idle.set(self.idle as u64);
+        metrics.tls.handshakes_in_progress.set(self.worker.tls.in_progress() as u64);
+        metrics.tls.handshakes_waiting.set(self.handshakes.waiting() as u64);
         metrics.connections_active.set((self.open - self.idle) as u64);
         let files = self.worker.context.files.borrow();
         metrics.file_cache_entries.set(files.entries() as u64);
@@ -484,7 +515,7 @@ impl Driver {
         let mut slot = self.slots.remove(key.index as usize);
         self.uncount(slot.peer, slot.listener, slot.flags);
         *self.count_of(&slot) -= 1;
-        if slot.stage == Stage::Idle && !slot.flags.admin {
+        if slot.stage == Stage::Idle && !slot.flags.admin() {
             self.idle -= 1;
         }
         self.worker.abandon(&mut slot);
@@ -506,7 +537,7 @@ impl Driver {
     }
 
     fn count_of(&mut self, slot: &Slot) -> &mut usize {
-        match (slot.flags.admin, slot.flags.shed) {
+        match (slot.flags.admin(), slot.flags.shed()) {
             (true, _) => &mut self.admins,
             (false, true) => &mut self.sheds,
             (false, false) => &mut self.open,

@@ -143,6 +143,16 @@ impl Unsent {
         }
     }
 
+    /// The bytes themselves; none of a mapped file, which only the kernel reads.
+    pub fn bytes(&self) -> &[u8] {
+        match self {
+            Unsent::Buffer(buffer) => buffer.filled(),
+            Unsent::Shared(bytes, _) => bytes,
+            Unsent::Static(bytes) => bytes,
+            Unsent::Mapped(_) => &[],
+        }
+    }
+
     /// Forgets the first `count` bytes.
     pub fn consume(&mut self, count: usize) {
         match self {
@@ -200,6 +210,11 @@ impl Exchange {
             held.direct_read_bytes = file.cold.as_ref().map_or(0, |cold| cold.held_bytes());
         }
         held
+    }
+
+    /// Bytes that wait for the socket.
+    pub fn unsent_bytes(&self) -> usize {
+        self.unsent.iter().map(Unsent::length).sum()
     }
 
     /// Makes room for `count` more pieces that wait for the socket. False when there is no memory for them.

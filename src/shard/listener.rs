@@ -81,6 +81,11 @@ enum Shedding {
     Failed,
 }
 
+/// What a connection that there is no room for is told, before TLS if that is spoken.
+pub(super) fn no_room(is_secure: bool) -> &'static [u8] {
+    if is_secure { super::secure::NO_ROOM_ALERT } else { super::SHED_RESPONSE }
+}
+
 impl Driver {
     /// Takes what waits at a listener, up to a turn's share; the epoll set reports it again if there is more.
     /// Returns whether there may be.
@@ -157,41 +162,51 @@ impl Driver {
 
     fn admit(&mut self, socket: OwnedFd, peer: Peer, listener: usize, admin: bool) {
         self.worker.metrics.connections_accepted.add(1);
+        let is_secure = !admin && self.worker.tls.is_spoken_at(listener);
         // At most 64 listeners and the admin listener, which no cap is for.
         let listener = u8::try_from(listener).unwrap_or(u8::MAX);
         // A client usually sends at once: the first receive often finds its request.
-        let mut flags = Flags { readable: true, admin, ..Flags::default() };
+        let mut flags = Flags::default();
+        flags.set_readable(true);
+        flags.set_admin(admin);
+        flags.set_secure(is_secure);
         if !admin && let Err(reason) = self.count(peer, listener, &mut flags) {
             self.worker.metrics.count_shed(reason);
-            flags.shed = true;
+            flags.set_shed(true);
         }
         // Who is told to come back takes no slot that a connection could have, unless there are plenty.
         let sheds = self.sheds < SHED_SLOTS || self.open + self.sheds < self.capacity;
-        let room = if admin { self.admins < ADMIN_SLOTS } else { !flags.shed || sheds };
+        let room = if admin { self.admins < ADMIN_SLOTS } else { !flags.shed() || sheds };
         if !room || self.slots.len() >= self.slots.capacity() {
             self.uncount(peer, listener, flags);
             // Not even a slot to linger in: the answer may be lost, the client is told as well as can be.
             if !admin {
-                let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
+                let _ = socket::send(socket.as_fd(), no_room(is_secure), false);
             }
             self.worker.metrics.connections_closed.add(1);
             return;
         }
         self.generation = self.generation.checked_add(1).unwrap_or(1);
-        let key = self.insert(Slot {
+        let (deadlines, now) = (&self.worker.deadlines, self.worker.now);
+        let slot = Slot {
             socket,
             generation: self.generation,
-            deadline: self.worker.deadlines.header(self.worker.now),
+            deadline: if is_secure { deadlines.handshake(now) } else { deadlines.header(now) },
             requests: 0,
             stage_bytes: 0,
             peer,
             listener,
-            stage: Stage::Fresh,
+            stage: if is_secure { Stage::Handshake } else { Stage::Fresh },
             flags,
             exchange: None,
-        });
-        let step = if flags.shed {
+            secure: None,
+        };
+        let key = self.insert(slot);
+        let step = if flags.shed() {
             self.turn(key, |worker, slot, _| worker.shed(slot))
+        } else if is_secure {
+            self.queue_handshake(key);
+            Step::Wait
         } else {
             self.turn(key, |worker, slot, key| worker.serve(slot, key))
         };
@@ -215,17 +230,17 @@ impl Driver {
             if !cap.take() {
                 return Err(Shed::Listener);
             }
-            flags.counted_by_listener = true;
+            flags.set_counted_by_listener(true);
         }
         if limits.connections > 0
             && let Some(client) = limits.client(peer)
         {
             if !admission.clients.take(client, limits.connections) {
                 self.uncount(peer, listener, *flags);
-                flags.counted_by_listener = false;
+                flags.set_counted_by_listener(false);
                 return Err(Shed::PerIp);
             }
-            flags.counted_by_client = true;
+            flags.set_counted_by_client(true);
         }
         Ok(())
     }
@@ -233,12 +248,12 @@ impl Driver {
     /// A connection with these flags is gone. Whatever the limits are by now, it leaves the counts that it is in.
     pub(super) fn uncount(&self, peer: Peer, listener: u8, flags: Flags) {
         let admission = &self.worker.admission;
-        if flags.counted_by_listener
+        if flags.counted_by_listener()
             && let Some(cap) = admission.listener(listener.into())
         {
             cap.give_back();
         }
-        if flags.counted_by_client
+        if flags.counted_by_client()
             && let Some(client) = Client::of(peer)
         {
             admission.clients.give_back(client);
@@ -258,7 +273,8 @@ impl Driver {
             Ok((socket, _)) => {
                 self.worker.metrics.descriptor_exhaustion.add(1);
                 self.worker.metrics.count_shed(Shed::Descriptors);
-                let _ = socket::send(socket.as_fd(), super::SHED_RESPONSE, false);
+                let is_secure = self.worker.tls.is_spoken_at(listening.listener);
+                let _ = socket::send(socket.as_fd(), no_room(is_secure), false);
                 Shedding::Told
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => Shedding::NobodyThere,

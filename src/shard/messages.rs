@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use super::{
     Message, census,
     deadline::DRAIN_GRACE,
-    driver::{Driver, slots_bytes},
+    driver::{Driver, handshakes_share, slots_bytes},
     listener::{DRAIN_ACCEPTS, Listening, RESERVED_SLOTS},
     slot::{Key, Stage},
 };
@@ -71,6 +71,7 @@ impl Driver {
             tracing::warn!(shard = self.shard, "memory is short: no more connections than before");
             self.capacity = self.capacity.min(memory.worker_connections);
         }
+        self.handshakes.resize(handshakes_share(&site.settings));
         self.kept = memory.buffer_pools;
         if self.level >= Level::High {
             self.worker.pool.halve(self.kept);
@@ -103,12 +104,12 @@ impl Driver {
         let mut resting = Vec::new();
         for (index, slot) in &mut self.slots {
             match slot.stage {
-                Stage::Idle if slot.flags.admin => {}
+                Stage::Idle if slot.flags.admin() => {}
                 Stage::Idle if !deadlines.answered_lately(slot.deadline, now) => {
                     slot.ask_to_end();
                     resting.push(Key::of(index, slot));
                 }
-                Stage::Idle | Stage::Fresh => slot.deadline = slot.deadline.min(soon),
+                Stage::Idle | Stage::Fresh | Stage::Handshake => slot.deadline = slot.deadline.min(soon),
                 _ => {}
             }
         }

@@ -10,12 +10,14 @@ mod connection;
 mod deadline;
 mod driver;
 mod exchange;
+mod handshakes;
 mod inbox;
 mod listener;
 mod messages;
 mod outgoing;
 mod relief;
 mod responder;
+mod secure;
 mod sender;
 mod slot;
 
@@ -55,6 +57,7 @@ use driver::Driver;
 use exchange::{EXCHANGE_BYTES, Exchange};
 use inbox::Inbox;
 use outgoing::Outgoing;
+use secure::Tls;
 use slot::Key;
 
 /// Bytes received at once; also the most that one turn reads before it answers.
@@ -150,6 +153,7 @@ struct Worker {
     parts: Option<Box<Parts>>,
     path: PathBuffer,
     outgoing: Outgoing,
+    tls: Tls,
     exchanges: Stock<Exchange>,
     share: Rc<Share>,
     pool: BufferPool,
@@ -211,6 +215,7 @@ impl Worker {
             parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),
             path: PathBuffer::new(),
             outgoing: Outgoing::new(),
+            tls: Tls::new(&setup.site),
             exchanges: Stock::new(
                 Holder::Connections,
                 EXCHANGE_BYTES,
@@ -269,6 +274,7 @@ impl Worker {
             self.share.budget(),
         );
         self.router = Router::new(site);
+        self.tls.reload(site);
         self.limits = limits(settings);
         self.client_limits = ClientLimits::new(settings);
         self.body_bytes_max = settings.limits.body_bytes;
@@ -308,6 +314,7 @@ impl Worker {
         }
         self.parts.get_or_insert_with(Box::default);
         self.outgoing = Outgoing::new();
+        self.tls.restore();
     }
 }
 

@@ -144,6 +144,29 @@ impl Outgoing {
         if intact { Ok(true) } else { Err(file_changed()) }
     }
 
+    /// Copies what was not sent as far as it fits, and forgets that. Mapped files are left out: see [`Unsent::bytes`].
+    pub fn take(&mut self, into: &mut [u8]) -> usize {
+        let (mut skip, mut count) = (self.sent, 0);
+        for piece in &self.pieces {
+            let bytes = match piece {
+                Piece::Rendered(range) => &self.rendered[range.clone()],
+                Piece::Shared(bytes, _) => bytes,
+                Piece::Static(bytes) => bytes,
+                Piece::Mapped(_) => &[],
+            };
+            let rest = bytes.get(skip..).unwrap_or_default();
+            skip = skip.saturating_sub(bytes.len());
+            let fits = rest.len().min(into.len() - count);
+            into[count..count + fits].copy_from_slice(&rest[..fits]);
+            count += fits;
+        }
+        self.sent += count;
+        if self.is_empty() {
+            self.clear();
+        }
+        count
+    }
+
     /// Moves what was not sent to `exchange`, rendered bytes into pooled buffers. False when there is no memory
     /// left: the response cannot be finished.
     pub fn keep(&mut self, pool: &BufferPool, exchange: &mut Exchange) -> bool {

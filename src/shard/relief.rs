@@ -67,7 +67,7 @@ impl Driver {
         let mut idle: Vec<(u32, Key)> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.stage == Stage::Idle && !slot.flags.admin && !slot.flags.close)
+            .filter(|(_, slot)| slot.stage == Stage::Idle && !slot.flags.admin() && !slot.flags.close())
             .map(|(index, slot)| (slot.deadline, Key::of(index, slot)))
             .collect();
         if count < idle.len() {
@@ -95,7 +95,9 @@ impl Driver {
             .slots
             .iter()
             .filter(|(_, slot)| {
-                !slot.flags.admin && !slot.flags.shed && !matches!(slot.stage, Stage::Idle | Stage::Lingering)
+                !slot.flags.admin()
+                    && !slot.flags.shed()
+                    && !matches!(slot.stage, Stage::Idle | Stage::Lingering)
             })
             .map(|(index, slot)| (slot.held_bytes(), Key::of(index, slot)))
             .collect();
@@ -126,7 +128,7 @@ impl Driver {
         for _ in 0..self.worker.starved.len() {
             let Some(key) = self.worker.starved.pop_front() else { return };
             if let Some(slot) = self.slot(key) {
-                slot.flags.starved = false;
+                slot.flags.set_starved(false);
                 self.queue(key);
             }
         }

@@ -48,7 +48,7 @@ enum Way {
 impl Worker {
     /// What the handlers that may answer want of the request's body: the first that does not leave it to the next decides.
     pub(super) fn body_wanted(&mut self, slot: &Slot, request: Request<'_>) -> BodyWanted {
-        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let router = if slot.flags.admin() { &self.admin } else { &self.router };
         let Ok(path) = files::decode(request.path(), Dotfiles::Served, &mut self.path) else {
             return BodyWanted::Refused;
         };
@@ -104,7 +104,9 @@ impl Worker {
     /// Counts a request against its client's rate.
     fn ask_for_admission(&self, slot: &Slot, rate: Rate) -> Verdict {
         match self.client_limits.client(slot.peer) {
-            Some(client) if !slot.flags.admin => self.admission.requests().ask(client, rate, self.turn_nanos),
+            Some(client) if !slot.flags.admin() => {
+                self.admission.requests().ask(client, rate, self.turn_nanos)
+            }
             _ => Verdict::Admitted,
         }
     }
@@ -127,7 +129,7 @@ impl Worker {
             }
         };
         let path = &absolute_path[1..];
-        let router = if slot.flags.admin { &self.admin } else { &self.router };
+        let router = if slot.flags.admin() { &self.admin } else { &self.router };
         let (mut asked, mut refused) = (false, false);
         for candidate in router.candidates(request, path) {
             if !candidate.accepts(request) {
@@ -155,6 +157,7 @@ impl Worker {
                 matched: candidate.matched,
                 body: body.unwrap_or_default(),
                 peer: slot.peer,
+                tls: slot.tls_facts(),
             };
             // A handler's bug is one answer: the requests before and after it are none of its business.
             let outcome = catch_unwind(AssertUnwindSafe(|| handler.handle(&call, &self.context)));
@@ -207,11 +210,11 @@ impl Worker {
         slot.requests = slot.requests.wrapping_add(1);
         let limit = self.requests_per_connection;
         let keep_alive = request.parts.keep_alive
-            && !slot.flags.close
+            && !slot.flags.close()
             && !self.draining
             && (limit == 0 || slot.requests < limit);
-        slot.flags.close = !keep_alive;
-        slot.flags.last_request = !request.parts.keep_alive;
+        slot.flags.set_close(!keep_alive);
+        slot.flags.set_last_request(!request.parts.keep_alive);
         let connection = match (keep_alive, request.version()) {
             (false, _) => http1::Connection::Close,
             (true, Version::Http10) => http1::Connection::KeepAlive,
@@ -277,7 +280,7 @@ impl Worker {
     /// How a body will leave, with the memory that takes; `None` when there is none.
     fn way(&mut self, slot: &mut Slot, body: Body) -> Option<Way> {
         // Who watches a server that is short of memory must be able to.
-        let rank = if slot.flags.admin { Rank::Finish } else { Rank::Start };
+        let rank = if slot.flags.admin() { Rank::Finish } else { Rank::Start };
         Some(match body {
             Body::Empty => Way::Nothing,
             Body::Static(bytes) => Way::Static(bytes),
@@ -293,7 +296,13 @@ impl Worker {
                 Way::Owned(bytes, held)
             }
             Body::File { file, offset, length } => {
-                match self.mappings.slice(&file, offset, length, self.now.millis) {
+                let mapped = if slot.is_secure() {
+                    // To be encrypted it has to be read, which a mapping must not be: the file may become shorter.
+                    None
+                } else {
+                    self.mappings.slice(&file, offset, length, self.now.millis)
+                };
+                match mapped {
                     Some(slice) => Way::Mapped(slice),
                     None => {
                         self.exchange(slot, Rank::Start)?;
@@ -357,8 +366,8 @@ impl Worker {
     fn end_refused(&mut self, slot: &mut Slot, status: u16) {
         self.count_response(status);
         slot.requests = slot.requests.wrapping_add(1);
-        slot.flags.close = true;
-        slot.flags.linger = true;
+        slot.flags.set_close(true);
+        slot.flags.set_linger(true);
         slot.stage = Stage::Idle;
         if let Some(exchange) = &mut slot.exchange {
             exchange.input = None;
@@ -382,7 +391,7 @@ impl Worker {
         }
         match self.flush(slot, false) {
             Err(_) => Step::Close,
-            Ok(true) if slot.flags.close && slot.stage == Stage::Idle => self.end_at_once(slot),
+            Ok(true) if slot.flags.close() && slot.stage == Stage::Idle => self.end_at_once(slot),
             Ok(true) => {
                 if slot.stage == Stage::Idle {
                     self.begin_idle(slot);

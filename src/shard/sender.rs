@@ -4,15 +4,21 @@
 //! | --- | --- |
 //! | in memory, or mapped | the same send as its head (`outgoing`) |
 //! | a file in the page cache | `sendfile` in 2 MB steps, the head before it with `MSG_MORE` |
+//! | either over TLS | read into the buffer that is encrypted (`secure`), a write of it at a time |
 //! | a file that is not | read into it a window at a time, or for a fast client through io_uring past it (`cold`) |
 
-use std::{io, os::fd::AsFd, rc::Rc};
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd},
+    rc::Rc,
+};
 
 use super::{
     Worker,
     cold::{self, Cold, Next, Pace},
     connection::{Received, Step, decode_kept},
-    exchange::{FileBody, Record},
+    exchange::{Exchange, FileBody, Record},
+    listener::no_room,
     outgoing,
     slot::{Key, Slot, Stage},
 };
@@ -29,6 +35,8 @@ use crate::{
 
 /// Bytes of a file sent before other connections get their turn.
 const SENDFILE_STEP_BYTES: u64 = cold::WINDOW_BYTES_MAX;
+/// The same of a file that is encrypted, which takes as long.
+const SECURE_STEP_BYTES: usize = 512 << 10;
 /// Bytes thrown away from a client that sends on after its connection ended; then it is cut.
 const LINGER_BYTES_MAX: u32 = 1 << 20;
 /// A file up to this size is always read into the page cache, for the next time.
@@ -74,7 +82,9 @@ impl Worker {
             if !has_file {
                 break;
             }
-            match self.send_file(slot, key) {
+            let sent =
+                if slot.is_secure() { self.send_file_secure(slot, key) } else { self.send_file(slot, key) };
+            match sent {
                 // Parts that are no step each are one together.
                 Ok(Step::Again) if body_bytes(slot) - before > SENDFILE_STEP_BYTES => return Step::Yield,
                 Ok(Step::Again) => {}
@@ -92,7 +102,7 @@ impl Worker {
             }
         }
         slot.stage = Stage::Idle;
-        if slot.flags.close {
+        if slot.flags.close() {
             return self.end(slot);
         }
         self.begin_idle(slot);
@@ -103,6 +113,9 @@ impl Worker {
     pub(super) fn begin_idle(&mut self, slot: &mut Slot) {
         slot.stage_bytes = u32::MAX;
         slot.deadline = self.deadlines.idle(self.now);
+        if let Some(secure) = slot.secure.as_deref_mut() {
+            secure.begin_response();
+        }
     }
 
     /// Sends what this turn collected behind what earlier turns kept. False when the socket is full.
@@ -118,6 +131,9 @@ impl Worker {
     }
 
     fn flush_kept_and_collected(&mut self, slot: &mut Slot, more: bool) -> io::Result<bool> {
+        if slot.is_secure() {
+            return self.flush_secure(slot, more);
+        }
         let kept = slot.exchange.as_ref().is_some_and(|exchange| !exchange.unsent.is_empty());
         if !kept {
             if self.outgoing.is_empty() {
@@ -130,16 +146,11 @@ impl Worker {
             }
             self.metrics.bytes_sent.add((bytes - self.outgoing.len()) as u64);
         }
-        if self.exchange(slot, Rank::Finish).is_none() {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
-        let Some(exchange) = slot.exchange.as_deref_mut() else { return Ok(true) };
-        if !self.outgoing.keep(&self.pool, exchange) {
-            return Err(io::ErrorKind::OutOfMemory.into());
-        }
+        self.keep_collected(slot)?;
         if !kept {
             return Ok(false);
         }
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return Ok(true) };
         let socket = slot.socket.as_fd();
         let (all, sent) = outgoing::resume(socket, &mut exchange.unsent, more)?;
         self.metrics.bytes_sent.add(sent as u64);
@@ -147,6 +158,19 @@ impl Worker {
             slot.deadline = self.deadlines.write(self.now);
         }
         Ok(all)
+    }
+
+    /// Moves what this turn collected and did not send behind what earlier turns kept.
+    pub(super) fn keep_collected(&mut self, slot: &mut Slot) -> io::Result<()> {
+        if self.outgoing.is_empty() {
+            return Ok(());
+        }
+        let (outgoing, pool) = (&mut self.outgoing, &self.pool);
+        if slot.exchange.is_none() {
+            slot.exchange = self.exchanges.put(Exchange::default(), Rank::Finish);
+        }
+        let kept = slot.exchange.as_deref_mut().is_some_and(|exchange| outgoing.keep(pool, exchange));
+        if kept { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
     /// While something else is waited for: goes on with bytes that the socket did not take.
@@ -165,63 +189,32 @@ impl Worker {
             return Ok(Step::Close);
         };
         while body.offset < body.end {
-            let sent = match &body.cold {
-                Some(cold) => match send_chunk(socket, cold) {
+            let sent = match self.source(body, key) {
+                Source::Later => return Ok(Step::Wait),
+                Source::Reader(cold) => match send_chunk(socket, &cold) {
                     Ok(Some(sent)) => {
                         self.metrics.cold_bytes.add(sent as u64);
-                        if body.pace.is_slow(now_millis) {
-                            cold.cancel();
-                            body.cold = None;
-                            (body.pace, body.was_cold) = (Pace::new(), false);
-                        } else {
-                            body.pace.begin(now_millis);
-                        }
+                        keep_pace(body, &cold, now_millis);
                         sent
                     }
                     Ok(None) => return Ok(Step::Wait),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
-                    // The page cache needs no descriptor of its own.
-                    Err(error) if matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE)) => {
-                        body.cold = None;
-                        (body.pace, body.was_cold) = (Pace::new(), false);
+                    Err(error) if is_out_of_descriptors(&error) => {
+                        give_up_reader(body);
                         continue;
                     }
                     Err(error) => return Err(error),
                 },
-                None => {
-                    if let Some(populating) = &body.populating {
-                        let Some(end) = populating.read_up_to() else { return Ok(Step::Wait) };
-                        body.populating = None;
-                        if end <= body.offset {
-                            // No thread or no descriptor was free: that says nothing about the client.
-                            self.read_cold(body, key);
-                            continue;
-                        }
-                        self.metrics.cold_bytes.add(end - body.offset);
-                        body.ready_end = end;
-                        body.pace.begin(now_millis);
+                Source::PageCache(count) => match sendfile(socket, body.file.fd(), body.offset, count) {
+                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    Ok(sent) => {
+                        self.metrics.sendfile_bytes.add(sent as u64);
+                        sent
                     }
-                    if body.offset >= body.ready_end || body.pace.is_slow(now_millis) {
-                        let window = body.pace.next_window(now_millis).min(body.end - body.offset);
-                        if open::resident(body.file.fd(), body.offset, window) == Residency::Cold {
-                            self.metrics.cold_reads.add(1);
-                            self.read_cold(body, key);
-                            continue;
-                        }
-                        body.ready_end = body.offset + window;
-                    }
-                    let count = usize::try_from(body.ready_end - body.offset).unwrap_or(usize::MAX);
-                    match sendfile(socket, body.file.fd(), body.offset, count) {
-                        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                        Ok(sent) => {
-                            self.metrics.sendfile_bytes.add(sent as u64);
-                            sent
-                        }
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
-                        Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                        Err(error) => return Err(error),
-                    }
-                }
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => return Err(error),
+                },
             };
             body.offset += sent as u64;
             record.body_bytes += sent as u64;
@@ -232,6 +225,126 @@ impl Worker {
             }
         }
         Ok(Step::Again)
+    }
+
+    /// The same over TLS: bytes are read into the buffer that is encrypted, behind what goes before them.
+    fn send_file_secure(&mut self, slot: &mut Slot, key: Key) -> io::Result<Step> {
+        let mut turn_bytes = 0;
+        loop {
+            if !self.send_records(slot)? {
+                return Ok(Step::Wait);
+            }
+            let before = self.gather(slot);
+            let (count, waits) = self.read_file(slot, key, before)?;
+            let Some(body) = slot.exchange.as_deref().and_then(|exchange| exchange.file.as_ref()) else {
+                return Ok(Step::Close);
+            };
+            let left = body.end - body.offset;
+            if count == 0 {
+                return Ok(if waits { Step::Wait } else { Step::Again });
+            }
+            let all_left = usize::try_from(left).unwrap_or(usize::MAX).saturating_add(count);
+            let all = self.send_sealed(slot, count, all_left)?;
+            slot.deadline = self.deadlines.write(self.now);
+            if !all || waits {
+                return Ok(Step::Wait);
+            }
+            turn_bytes += count;
+            if left == 0 {
+                return Ok(Step::Again);
+            }
+            if turn_bytes >= SECURE_STEP_BYTES {
+                return Ok(Step::Yield);
+            }
+        }
+    }
+
+    /// Reads of the file that is sent as much as there is room for behind the `count` bytes that are to be encrypted. Returns
+    /// how many there are then, and whether more has to be waited for.
+    fn read_file(&mut self, slot: &mut Slot, key: Key, mut count: usize) -> io::Result<(usize, bool)> {
+        let now_millis = self.now.millis;
+        let Some(exchange) = slot.exchange.as_deref_mut() else { return Ok((count, false)) };
+        let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else {
+            return Ok((count, false));
+        };
+        loop {
+            let left = usize::try_from(body.end - body.offset).unwrap_or(usize::MAX);
+            let room_bytes = self.room_to_seal(count).len().min(left);
+            if room_bytes == 0 {
+                return Ok((count, false));
+            }
+            let read = match self.source(body, key) {
+                Source::Later => return Ok((count, true)),
+                Source::Reader(cold) => match cold.next() {
+                    Next::Later => return Ok((count, true)),
+                    Next::Failed(error) if is_out_of_descriptors(&error) => {
+                        give_up_reader(body);
+                        continue;
+                    }
+                    Next::Failed(error) => return Err(error),
+                    Next::Chunk(mut chunk) => {
+                        let read = chunk.bytes().len().min(room_bytes);
+                        self.room_to_seal(count)[..read].copy_from_slice(&chunk.bytes()[..read]);
+                        chunk.consume(read);
+                        if !chunk.bytes().is_empty() {
+                            cold.put_back(chunk);
+                        }
+                        self.metrics.cold_bytes.add(read as u64);
+                        keep_pace(body, &cold, now_millis);
+                        read
+                    }
+                },
+                Source::PageCache(ready) => {
+                    let room = &mut self.room_to_seal(count)[..ready.min(room_bytes)];
+                    match read_cached(body.file.fd(), room, body.offset) {
+                        Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
+                        Ok(read) => read,
+                        // It has left the page cache since it was seen there.
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            self.metrics.cold_reads.add(1);
+                            self.read_cold(body, key);
+                            continue;
+                        }
+                        Err(error) => return Err(error),
+                    }
+                }
+            };
+            body.offset += read as u64;
+            record.body_bytes += read as u64;
+            count += read;
+        }
+    }
+
+    /// Where the next bytes of a file come from; has them read if they are nowhere yet.
+    fn source(&self, body: &mut FileBody, key: Key) -> Source {
+        let now_millis = self.now.millis;
+        loop {
+            if let Some(cold) = &body.cold {
+                return Source::Reader(Rc::clone(cold));
+            }
+            if let Some(populating) = &body.populating {
+                let Some(end) = populating.read_up_to() else { return Source::Later };
+                body.populating = None;
+                if end <= body.offset {
+                    // No thread or no descriptor was free: that says nothing about the client.
+                    self.read_cold(body, key);
+                    continue;
+                }
+                self.metrics.cold_bytes.add(end - body.offset);
+                body.ready_end = end;
+                body.pace.begin(now_millis);
+            }
+            if body.offset >= body.ready_end || body.pace.is_slow(now_millis) {
+                let window = body.pace.next_window(now_millis).min(body.end - body.offset);
+                if open::resident(body.file.fd(), body.offset, window) == Residency::Cold {
+                    self.metrics.cold_reads.add(1);
+                    self.read_cold(body, key);
+                    continue;
+                }
+                body.ready_end = body.offset + window;
+            }
+            return Source::PageCache(usize::try_from(body.ready_end - body.offset).unwrap_or(usize::MAX));
+        }
     }
 
     /// Has what follows read. Responses that share a file share the page cache too; a reader past it is for a client
@@ -303,13 +416,15 @@ impl Worker {
     /// answers with a reset, which would destroy the response that is still under way (RFC 9112 9.6).
     pub(super) fn end(&mut self, slot: &mut Slot) -> Step {
         let delivered = || matches!(socket::unacknowledged_bytes(slot.socket.as_fd()), Ok(0));
-        if !slot.flags.linger && !slot.flags.readable && delivered() {
+        if !slot.flags.linger() && !slot.flags.readable() && delivered() {
             return Step::Close;
         }
+        self.say_goodbye(slot);
         if socket::finish_sending(slot.socket.as_fd()).is_err() {
             return Step::Close;
         }
         self.release(slot);
+        slot.secure = None;
         slot.stage = Stage::Lingering;
         slot.stage_bytes = 0;
         slot.deadline = self.deadlines.linger(self.now);
@@ -320,7 +435,7 @@ impl Worker {
     /// close sends nothing after its request, so there is nothing to reset the connection: no need to ask how far the
     /// response got, or to stay until it has. Four system calls a connection instead of seven to ten.
     pub(super) fn end_at_once(&mut self, slot: &mut Slot) -> Step {
-        if slot.flags.last_request && !slot.flags.linger && !slot.flags.readable {
+        if slot.flags.last_request() && !slot.flags.linger() && !slot.flags.readable() {
             return Step::Close;
         }
         self.end(slot)
@@ -329,7 +444,7 @@ impl Worker {
     pub(super) fn linger(&mut self, slot: &mut Slot) -> Step {
         let mut scratch = std::mem::take(&mut self.scratch);
         let step = loop {
-            match self.receive(slot, &mut scratch) {
+            match self.receive_bytes(slot, &mut scratch) {
                 Ok(Received::Bytes(count)) => {
                     slot.stage_bytes =
                         slot.stage_bytes.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
@@ -347,12 +462,10 @@ impl Worker {
 
     /// Says 503 to a connection there is no room for.
     pub fn shed(&mut self, slot: &mut Slot) -> Step {
-        self.outgoing.push_static(super::SHED_RESPONSE);
-        let sent = self.outgoing.flush(slot.socket.as_fd(), false);
-        self.outgoing.discard();
-        match sent {
-            Ok(true) => {
-                slot.flags.linger = true;
+        let told = no_room(slot.is_secure());
+        match socket::send(slot.socket.as_fd(), told, false) {
+            Ok(count) if count == told.len() => {
+                slot.flags.set_linger(true);
                 self.end(slot)
             }
             _ => Step::Close,
@@ -363,6 +476,8 @@ impl Worker {
     pub(super) fn abandon(&mut self, slot: &mut Slot) {
         if slot.stage == Stage::Sending {
             self.cut(slot);
+        } else if slot.is_secure() {
+            self.say_goodbye(slot);
         }
         self.release(slot);
     }
@@ -379,7 +494,7 @@ impl Worker {
     /// Logs a request that was answered, as far as it is one that is logged. `request` is absent when its head could
     /// not be kept.
     pub(super) fn log_access(&mut self, slot: &Slot, request: Option<Request<'_>>, record: Record) {
-        let Some(log) = self.access_log.as_mut().filter(|_| !slot.flags.admin) else { return };
+        let Some(log) = self.access_log.as_mut().filter(|_| !slot.flags.admin()) else { return };
         if !log.takes(record.status) {
             return;
         }
@@ -403,12 +518,13 @@ impl Worker {
             },
             referer: request.and_then(|request| request.field(Known::Referer)),
             user_agent: request.and_then(|request| request.field(Known::UserAgent)),
+            tls: tls_parts(slot),
         });
     }
 
     /// Logs bytes that were refused by their first line, as far as there is one.
     pub(super) fn log_refused(&mut self, slot: &Slot, bytes: &[u8], status: u16) {
-        let Some(log) = self.access_log.as_mut().filter(|_| !slot.flags.admin) else { return };
+        let Some(log) = self.access_log.as_mut().filter(|_| !slot.flags.admin()) else { return };
         let end = bytes.iter().position(|byte| matches!(byte, b'\r' | b'\n')).unwrap_or(0);
         log.record(&log::Entry {
             peer: slot.peer,
@@ -420,6 +536,7 @@ impl Worker {
             duration_nanos: self.clock.nanos().saturating_sub(self.turn_nanos),
             referer: None,
             user_agent: None,
+            tls: tls_parts(slot),
         });
     }
 
@@ -432,6 +549,55 @@ impl Worker {
         let request = request.map(|head| Request { bytes: head.filled(), parts: &parts });
         self.log_access(slot, request, record);
         self.parts = Some(parts);
+    }
+}
+
+fn tls_parts(slot: &Slot) -> Option<log::TlsParts<'_>> {
+    let facts = slot.tls_facts()?;
+    Some(log::TlsParts {
+        version: facts.version,
+        cipher: facts.cipher,
+        resumed: facts.resumed,
+        server_name: facts.server_name,
+        client_subject: facts.client_subject,
+    })
+}
+
+/// Where the next bytes of a file are.
+enum Source {
+    /// So many in the page cache.
+    PageCache(usize),
+    /// What a reader past it has read.
+    Reader(Rc<Cold>),
+    /// They are being read; the connection is queued when they were.
+    Later,
+}
+
+/// A chunk was taken: a client that has become slow goes on through the page cache.
+fn keep_pace(body: &mut FileBody, cold: &Cold, now_millis: u64) {
+    if body.pace.is_slow(now_millis) {
+        cold.cancel();
+        give_up_reader(body);
+    } else {
+        body.pace.begin(now_millis);
+    }
+}
+
+/// Goes on through the page cache, which needs no descriptor of its own.
+fn give_up_reader(body: &mut FileBody) {
+    body.cold = None;
+    (body.pace, body.was_cold) = (Pace::new(), false);
+}
+
+fn is_out_of_descriptors(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+}
+
+/// Reads from the page cache only, where the file system can tell; what was found there a moment ago where it cannot.
+fn read_cached(file: BorrowedFd<'_>, into: &mut [u8], offset: u64) -> io::Result<usize> {
+    match open::read_nowait(file, into, offset) {
+        Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => open::pread(file, into, offset),
+        read => read,
     }
 }
 
@@ -448,7 +614,7 @@ pub(super) fn in_flight(slot: &Slot) -> u32 {
 }
 
 /// Sends from the reader's next chunk; `None` when there is none yet.
-fn send_chunk(socket: std::os::fd::BorrowedFd<'_>, cold: &Cold) -> io::Result<Option<usize>> {
+fn send_chunk(socket: BorrowedFd<'_>, cold: &Cold) -> io::Result<Option<usize>> {
     match cold.next() {
         Next::Later => Ok(None),
         Next::Failed(error) => Err(error),

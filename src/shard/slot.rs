@@ -2,8 +2,8 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{connection::Step, exchange::Exchange};
-use crate::{memory::Stocked, sys::socket::Peer};
+use super::{connection::Step, exchange::Exchange, secure::Secure};
+use crate::{memory::Stocked, sys::socket::Peer, tls::Facts};
 
 /// Names a slot for as long as one connection has it: a later connection in the same slot has another
 /// generation, so a late event or a finished task cannot reach it.
@@ -35,6 +35,7 @@ impl Key {
 /// What a connection waits for.
 ///
 /// ```text
+/// Handshake ─> Fresh, with TLS
 /// Fresh ─┬─> Head ─┬─> Body ──┐
 /// Idle ──┘         ├──────────┴─> Waiting ─┬─> Sending ─┬─> Idle
 ///                  └───────────────────────┘            ├─> Lingering ─> closed
@@ -44,6 +45,8 @@ impl Key {
 /// is never seen in between.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
+    /// Accepted where TLS is spoken; the handshake is not complete, or has not begun.
+    Handshake,
     /// Accepted; nothing came yet.
     Fresh,
     /// Has answered a request and waits for the next.
@@ -85,39 +88,73 @@ pub struct Slot {
     pub flags: Flags,
     /// State of the request in progress, from the shard's stock.
     pub exchange: Option<Stocked<Exchange>>,
+    /// Its TLS, from the first byte of the handshake to the goodbye.
+    pub secure: Option<Box<Secure>>,
 }
 
-/// Facts that are yes or no.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Flags {
+/// Facts that are yes or no, a bit each.
+#[derive(Clone, Copy, Default)]
+pub struct Flags(u16);
+
+/// Reads and writes of the bits, by name.
+macro_rules! flags {
+    ($($(#[$doc:meta])* $bit:literal $name:ident $set:ident)*) => {
+        impl Flags {
+            $(
+                $(#[$doc])*
+                pub fn $name(self) -> bool {
+                    self.0 & (1 << $bit) != 0
+                }
+
+                /// Notes it.
+                pub fn $set(&mut self, is_so: bool) {
+                    self.0 = self.0 & !(1 << $bit) | u16::from(is_so) << $bit;
+                }
+            )*
+        }
+
+        impl std::fmt::Debug for Flags {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.debug_set()$(.entries(self.$name().then_some(stringify!($name))))*.finish()
+            }
+        }
+    };
+}
+
+flags! {
     /// The socket may have bytes that were not read.
-    pub readable: bool,
+    0 readable set_readable
     /// The peer will send no more (`EPOLLRDHUP`): after a short read comes the end.
-    pub peer_finished: bool,
+    1 peer_finished set_peer_finished
     /// In the queue of connections to be served without an event.
-    pub queued: bool,
+    2 queued set_queued
     /// Came from the admin listener.
-    pub admin: bool,
+    3 admin set_admin
     /// Answered with 503 because there was no room; not counted as a connection.
-    pub shed: bool,
+    4 shed set_shed
     /// In the count of its listener's connections.
-    pub counted_by_listener: bool,
+    5 counted_by_listener set_counted_by_listener
     /// In the count of its client's connections.
-    pub counted_by_client: bool,
+    6 counted_by_client set_counted_by_client
     /// Close once the response in progress is sent.
-    pub close: bool,
+    7 close set_close
     /// The peer may have sent bytes that nobody will read: linger before closing.
-    pub linger: bool,
+    8 linger set_linger
     /// Its body waits for memory, in line with others.
-    pub starved: bool,
+    9 starved set_starved
     /// The peer asked for the close, and so must not send another request (RFC 9112 9.6).
-    pub last_request: bool,
+    10 last_request set_last_request
+    /// Came from a listener that speaks TLS.
+    11 secure set_secure
+    /// TLS has failed: its alert was sent, and nothing else will be.
+    12 alerted set_alerted
 }
 
 impl Stage {
     /// In one word.
     pub fn word(self) -> &'static str {
         match self {
+            Stage::Handshake => "handshake",
             Stage::Fresh => "fresh",
             Stage::Idle => "idle",
             Stage::Head => "head",
@@ -132,7 +169,19 @@ impl Stage {
 impl Slot {
     /// Bytes that the connection holds.
     pub fn held_bytes(&self) -> usize {
-        SLOT_BYTES + self.exchange.as_ref().map_or(0, |exchange| exchange.held_bytes())
+        SLOT_BYTES
+            + self.exchange.as_ref().map_or(0, |exchange| exchange.held_bytes())
+            + self.secure.as_ref().map_or(0, |secure| secure.held_bytes())
+    }
+
+    /// Whether TLS is spoken.
+    pub fn is_secure(&self) -> bool {
+        self.flags.secure()
+    }
+
+    /// What is known about its TLS.
+    pub fn tls_facts(&self) -> Option<Facts<'_>> {
+        self.secure.as_ref().map(|secure| secure.session.facts())
     }
 
     /// Whether its bytes come and go over TLS.
@@ -144,8 +193,8 @@ impl Slot {
     /// connection ends. Its next turn finds that out, for a close with bytes unread would reset the connection and
     /// take back the responses before it.
     pub fn ask_to_end(&mut self) -> Step {
-        self.flags.close = true;
-        self.flags.readable = true;
+        self.flags.set_close(true);
+        self.flags.set_readable(true);
         Step::Again
     }
 }

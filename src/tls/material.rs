@@ -117,8 +117,7 @@ impl Material {
             .with_client_cert_verifier(Arc::clone(&self.clients.verifier))
             .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // All suites are strong; which of them is taken is the same for every client that has them.
-        config.ignore_client_order = true;
+        // All suites are strong, and clients know best which of them they are fast with.
         config.send_tls13_tickets = 1;
         Ok(Arc::new(Acceptor { config: Arc::new(config), resolver }))
     }

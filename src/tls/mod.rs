@@ -6,6 +6,7 @@
 mod certificate;
 mod clients;
 mod material;
+mod output;
 mod pem;
 mod provider;
 mod resolver;
@@ -16,5 +17,6 @@ mod testing;
 
 pub use certificate::client_subject;
 pub use material::{Acceptor, Expiry, Material};
+pub use output::Output;
 pub use self_signed::self_signed;
-pub use session::{Facts, Failure, Session};
+pub use session::{Facts, Fed, OwnedFacts, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, Session};

@@ -48,6 +48,7 @@ fn entry() -> Entry<'static> {
         duration_nanos: 1_000_123_999,
         referer: Some(b"http://example.com/"),
         user_agent: Some(b"curl/8.0"),
+        tls: None,
     }
 }
 

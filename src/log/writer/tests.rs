@@ -42,6 +42,7 @@ fn entry() -> Entry<'static> {
         duration_nanos: 0,
         referer: None,
         user_agent: None,
+        tls: None,
     }
 }
 
