@@ -152,7 +152,35 @@ impl Watched {
 /// # Errors
 /// Those of [`start`].
 pub fn start_nginx(workers: usize, http: &str, site: &Path, parent: &Path) -> Outcome<Server> {
-    start_as(Kind::Nginx, site, parent, 0, &Wishes { memory: "", workers, http })
+    start_as(Kind::Nginx, site, parent, 0, &Wishes { memory: "", workers, http, tls: None })
+}
+
+/// What servers speak TLS with: all of them both versions, with tickets and a cache of sessions.
+pub struct Secured<'a> {
+    /// PEM.
+    pub certificate: &'a Path,
+    /// PEM.
+    pub key: &'a Path,
+    /// Shards of this project's server, or processes of nginx; the others have one thread.
+    pub workers: usize,
+    /// Keys of this project's `memory`, as YAML writes them on one line.
+    pub memory: &'a str,
+}
+
+/// Starts a server that speaks TLS on the server core; whether it does is not looked at.
+///
+/// # Errors
+/// Those of [`start`].
+pub fn start_secured(kind: Kind, site: &Path, parent: &Path, secured: &Secured<'_>) -> Outcome<Server> {
+    let http = format!(
+        "ssl_certificate \"{}\"; ssl_certificate_key \"{}\"; ssl_protocols TLSv1.2 TLSv1.3; \
+         ssl_ecdh_curve X25519:prime256v1; ssl_session_cache shared:tls:10m; ssl_session_timeout 1h; \
+         ssl_session_tickets on;",
+        secured.certificate.display(),
+        secured.key.display()
+    );
+    let wishes = Wishes { memory: secured.memory, workers: secured.workers, http: &http, tls: Some(secured) };
+    start_as(kind, site, parent, 0, &wishes)
 }
 
 /// The same with more keys of `memory` for this project's server, as YAML writes them on one line.
@@ -160,17 +188,18 @@ pub fn start_nginx(workers: usize, http: &str, site: &Path, parent: &Path) -> Ou
 /// # Errors
 /// Those of [`start`].
 pub fn start_with(kind: Kind, site: &Path, parent: &Path, bytes: usize, memory: &str) -> Outcome<Server> {
-    start_as(kind, site, parent, bytes, &Wishes { memory, workers: 1, http: "" })
+    start_as(kind, site, parent, bytes, &Wishes { memory, workers: 1, http: "", tls: None })
 }
 
 /// What a configuration has beside what all of them have.
 struct Wishes<'a> {
     /// Keys of this project's `memory`.
     memory: &'a str,
-    /// nginx's processes.
+    /// nginx's processes, and this project's shards.
     workers: usize,
     /// Directives of nginx's `http`.
     http: &'a str,
+    tls: Option<&'a Secured<'a>>,
 }
 
 fn start_as(kind: Kind, site: &Path, parent: &Path, bytes: usize, wishes: &Wishes<'_>) -> Outcome<Server> {
@@ -185,7 +214,7 @@ fn start_as(kind: Kind, site: &Path, parent: &Path, bytes: usize, wishes: &Wishe
     };
     let mut command = match kind {
         Kind::Ours | Kind::Combined | Kind::Json => {
-            let mut text = ours_configuration(port, site, wishes.memory);
+            let mut text = ours_configuration(port, site, wishes);
             if kind != Kind::Ours {
                 let format = if kind == Kind::Json { "json" } else { "combined" };
                 let path = folder.join("access.log");
@@ -203,7 +232,7 @@ fn start_as(kind: Kind, site: &Path, parent: &Path, bytes: usize, wishes: &Wishe
         }
         Kind::H2o => {
             let mut command = Command::new("h2o");
-            command.arg("-c").arg(configure(h2o_configuration(port, site, &folder))?);
+            command.arg("-c").arg(configure(h2o_configuration(port, site, &folder, wishes))?);
             command
         }
         Kind::Floor | Kind::Handler | Kind::Microhttpd => {
@@ -219,10 +248,13 @@ fn start_as(kind: Kind, site: &Path, parent: &Path, bytes: usize, wishes: &Wishe
     };
     let mut process = Process::start(&mut command, SERVER_CORE, &folder.join("log"))
         .map_err(|error| format!("{name}: {error}"))?;
-    let accepts = format!("listening on http://127.0.0.1:{port}");
+    let accepts = format!("://127.0.0.1:{port}");
     process
         .wait_until(|process| match kind {
-            Kind::Ours | Kind::Combined | Kind::Json => process.log().lines().any(|line| line == accepts),
+            Kind::Ours | Kind::Combined | Kind::Json => process
+                .log()
+                .lines()
+                .any(|line| line.starts_with("listening on ") && line.ends_with(&accepts)),
             _ => Client::connect(port).is_ok(),
         })
         .map_err(|error| format!("{name}: {error}"))?;
@@ -308,15 +340,22 @@ fn is_root() -> bool {
     unsafe { libc::geteuid() == 0 }
 }
 
-fn ours_configuration(port: u16, site: &Path, memory: &str) -> String {
+fn ours_configuration(port: u16, site: &Path, wishes: &Wishes<'_>) -> String {
+    let tls = wishes.tls.map_or(String::new(), |tls| {
+        let (certificate, key) = (tls.certificate.display(), tls.key.display());
+        format!(", tls: {{certificates: [{{certificate: \"{certificate}\", key: \"{key}\"}}]}}")
+    });
     format!(
-        "shards: 1
-listen: [{{address: \"127.0.0.1:{port}\"}}]
+        "shards: {shards}
+listen: [{{address: \"127.0.0.1:{port}\"{tls}}}]
 routes: [{{path: /, root: \"{site}\"}}]
-memory: {{worker_connections: {CONNECTIONS_MAX}, {memory}}}
+memory: {{worker_connections: {connections}, {memory}}}
 timeouts: {{idle: 600s}}
 ",
-        site = site.display()
+        shards = wishes.workers,
+        connections = CONNECTIONS_MAX / wishes.workers,
+        site = site.display(),
+        memory = wishes.memory,
     )
 }
 
@@ -348,18 +387,26 @@ http {{
   fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
-  server {{ listen 127.0.0.1:{port} backlog=4096; root \"{site}\"; }}
+  server {{ listen 127.0.0.1:{port}{ssl} backlog=4096; root \"{site}\"; }}
 }}
 ",
         folder = folder.display(),
         site = site.display(),
         workers = wishes.workers,
         http = wishes.http,
+        ssl = if wishes.tls.is_some() { " ssl reuseport" } else { "" },
     )
 }
 
-fn h2o_configuration(port: u16, site: &Path, folder: &Path) -> String {
+fn h2o_configuration(port: u16, site: &Path, folder: &Path, wishes: &Wishes<'_>) -> String {
     let user = if is_root() { "user: root" } else { "" };
+    let ssl = wishes.tls.map_or(String::new(), |tls| {
+        format!(
+            "\n  ssl:\n    certificate-file: \"{}\"\n    key-file: \"{}\"\n    minimum-version: TLSv1.2",
+            tls.certificate.display(),
+            tls.key.display()
+        )
+    });
     format!(
         "{user}
 num-threads: 1
@@ -369,7 +416,7 @@ pid-file: {folder}/pid
 error-log: {folder}/error.log
 listen:
   host: 127.0.0.1
-  port: {port}
+  port: {port}{ssl}
 hosts:
   default:
     paths:
