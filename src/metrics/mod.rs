@@ -20,4 +20,4 @@ pub use memory::{Holder, LEVELS, Relief, ServerMemory, ShardMemory};
 pub use process::resident_bytes;
 pub use registry::{Labelled, LogMetrics, Registry, Status, Totals};
 pub use shard::{BUFFER_SIZES, ShardMetrics, Shed, StatusCounters, Timeout};
-pub use tls::{Handshake, ShardTls, TlsFailure};
+pub use tls::{Handshake, ServerTls, ShardTls, TlsFailure};

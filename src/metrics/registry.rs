@@ -13,8 +13,8 @@ use std::{
 };
 
 use super::{
-    BUFFER_SIZES, Counter, Gauge, Holder, LEVELS, Relief, ServerMemory, ShardMetrics, SharedCounter, Shed,
-    Timeout, exposition::Exposition, heap, histogram::Merged, resident_bytes,
+    BUFFER_SIZES, Counter, Gauge, Holder, LEVELS, Relief, ServerMemory, ServerTls, ShardMetrics,
+    SharedCounter, Shed, Timeout, exposition::Exposition, heap, histogram::Merged, resident_bytes,
 };
 
 /// The figures of one server.
@@ -26,6 +26,8 @@ pub struct Registry {
     pub log: Arc<LogMetrics>,
     /// The budget.
     pub memory: Arc<ServerMemory>,
+    /// TLS sessions, of all shards.
+    pub tls: Arc<ServerTls>,
     started: SystemTime,
     started_at: Instant,
     refusal_labels: &'static [&'static str],
@@ -99,6 +101,7 @@ impl Registry {
             shards: (0..shards).map(|_| Arc::new(ShardMetrics::new(refusal_labels.len()))).collect(),
             log: Arc::default(),
             memory: Arc::default(),
+            tls: Arc::default(),
             started: SystemTime::now(),
             started_at: Instant::now(),
             refusal_labels,
@@ -139,7 +142,7 @@ impl Registry {
             buffers_available: [0, 1, 2].map(|size| self.buffers_available(size)),
             open_file_cache_entries: self.sum_gauge(|shard| &shard.file_cache_entries),
             response_cache_bytes: self.sum_gauge(|shard| &shard.response_cache_bytes),
-            tls_session_cache_entries: tls::entries(&self.shards),
+            tls_session_cache_entries: self.tls.sessions.value(),
             errors: failed_accepts,
         };
         for (status, count) in self.requests_by_status() {

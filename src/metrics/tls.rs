@@ -1,6 +1,6 @@
 //! What one shard counts about TLS.
 
-use super::{Counter, Gauge};
+use super::{Counter, Gauge, SharedCounter, SharedGauge};
 
 /// Everything a shard counts about TLS.
 #[derive(Debug, Default)]
@@ -17,7 +17,7 @@ pub struct ShardTls {
     pub truncated: Counter,
     /// Sessions that the shard knows.
     pub session_cache_entries: Gauge,
-    /// Bytes that they hold in the shard; the sessions themselves count once, for all.
+    /// Bytes that its list of them takes; the sessions themselves are shared: [`ServerTls`].
     pub session_cache_bytes: Gauge,
     /// Sessions that clients asked for and that were there.
     pub session_cache_hits: Counter,
@@ -27,6 +27,17 @@ pub struct ShardTls {
     pub tickets_accepted: Counter,
     /// Tickets that were not: of an unknown key, too old, or forged.
     pub tickets_refused: Counter,
+}
+
+/// What the shards have in common.
+#[derive(Debug, Default)]
+pub struct ServerTls {
+    /// Sessions that can be resumed; each counts once, on however many shards it is known.
+    pub sessions: SharedGauge,
+    /// Bytes that they take, the lists of all shards included. Never more than configured.
+    pub session_bytes: SharedGauge,
+    /// Sessions that some shard did not hear of, because it was behind by too many: there they cannot be resumed.
+    pub sessions_lost: SharedCounter,
 }
 
 /// A completed handshake. The value is the index in the metrics' arrays.

@@ -26,6 +26,7 @@ use crate::{
     service::{Health, Site},
     shard::{self, Message, Setup},
     sys::{rlimit, thread, uring},
+    tls::{SharedSessions, TicketRotation},
 };
 
 /// How long all shards together may take to start.
@@ -93,6 +94,9 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
         .map_err(|error| Error::io("cannot make an eventfd", &error))?;
     undo.shards = mailboxes.to_vec();
 
+    let ticket_keys = Arc::new(TicketRotation::start(settings, Instant::now())?);
+    let sessions = shared_sessions(settings, &registry, &mailboxes);
+
     let (sender, started) = mpsc::channel();
     for (index, listeners) in listeners.into_iter().enumerate() {
         let metrics: Arc<ShardMetrics> = Arc::clone(&registry.shards[index]);
@@ -110,6 +114,8 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             health: Arc::clone(&health),
             jobs: Arc::clone(&jobs),
             lines: lines.clone(),
+            sessions: Arc::clone(&sessions),
+            ticket_keys: ticket_keys.keys(),
         };
         let pin = settings.pin_shards.then_some(index);
         let thread = spawn(index, setup, dispatch.clone(), pin, sender.clone())?;
@@ -132,7 +138,7 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
             }
         }
     }
-    let watch = pressure::start(&budget, &mailboxes, &options, dispatch)
+    let watch = pressure::start(&budget, &mailboxes, &ticket_keys, &options, dispatch)
         .map_err(|error| Error::io("cannot start a thread", &error))?;
     let (shards, threads, mut unix_paths, writer) = undo.keep();
     unix_paths.extend(inherited_paths);
@@ -149,6 +155,7 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
         bound,
         unix_paths,
         admission,
+        ticket_keys,
         settings: Mutex::new(site),
         options,
         writer: Mutex::new(writer),
@@ -156,6 +163,20 @@ pub(super) fn launch(config: &Config, mut options: Options) -> Result<Server> {
         handed_over: AtomicBool::new(false),
         pid: std::process::id(),
     })
+}
+
+/// The TLS sessions of all shards, each of which can wake the others.
+fn shared_sessions(
+    settings: &Settings,
+    registry: &Registry,
+    shards: &Arc<[Arc<Mailbox<Message>>]>,
+) -> Arc<SharedSessions> {
+    let mailboxes = Arc::clone(shards);
+    let wake = move |shard: usize| {
+        // A full mailbox: it is awake, and looks by itself before it looks up a session.
+        let _ = mailboxes[shard].send_below(pressure::MESSAGES_MAX, Message::Sessions);
+    };
+    SharedSessions::new(shards.len(), &settings.memory.tls_session_cache, &registry.tls, Box::new(wake))
 }
 
 /// [`uring::preflight`] on a thread of its own, for the reason told there.

@@ -34,6 +34,7 @@ use crate::{
     service::{Handlers, Health, Site},
     shard::Message,
     sys::{cpu, memory, rlimit, thread},
+    tls::TicketRotation,
 };
 
 /// How often a stop looks whether the threads have ended.
@@ -94,6 +95,7 @@ pub struct Server {
     bound: Vec<Bound>,
     unix_paths: Vec<bind::UnixPath>,
     admission: Arc<Admission>,
+    ticket_keys: Arc<TicketRotation>,
     settings: Mutex<Arc<Site>>,
     options: Options,
     writer: Mutex<Option<log::Writer>>,

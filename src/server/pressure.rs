@@ -1,5 +1,6 @@
 //! The thread that decides about the level of pressure: it sleeps until so many bytes are taken that the level may be
-//! another, tells the shards and the host, and writes one line into the log for each change.
+//! another, tells the shards and the host, and writes one line into the log for each change. Since it sleeps anyway, it
+//! also replaces the keys of session tickets when that is due.
 
 use std::{
     io,
@@ -15,6 +16,7 @@ use crate::{
     runtime::Mailbox,
     shard::Message,
     sys::thread,
+    tls::{TicketKeys, TicketRotation},
 };
 
 /// How often it looks while the level is not normal, or about to change: not every byte rings the alarm.
@@ -22,19 +24,22 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How often the shards are told that the level is still critical.
 const REPEAT: Duration = Duration::from_secs(1);
 /// Messages in a shard's mailbox above which it is not told now but at the next look: others must find room.
-const MESSAGES_MAX: usize = 128;
+pub(super) const MESSAGES_MAX: usize = 128;
 
 /// Starts the thread. It ends when the budget is closed.
 pub(super) fn start(
     budget: &Arc<Budget>,
     shards: &Arc<[Arc<Mailbox<Message>>]>,
+    rotation: &Arc<TicketRotation>,
     options: &Options,
     dispatch: tracing::Dispatch,
 ) -> io::Result<JoinHandle<()>> {
     let (budget, shards, host) = (Arc::clone(budget), Arc::clone(shards), options.on_pressure.clone());
+    let rotation = Arc::clone(rotation);
     thread::spawn("webserver/mem", move || {
         let _logging = tracing::dispatcher::set_default(&dispatch);
-        Watch { budget, told: vec![Level::Normal; shards.len()], shards, host, critical_since: None }.run();
+        let told = vec![Told { level: Level::Normal, keys: rotation.keys() }; shards.len()];
+        Watch { budget, told, shards, rotation, host, critical_since: None }.run();
     })
 }
 
@@ -42,16 +47,24 @@ struct Watch {
     budget: Arc<Budget>,
     shards: Arc<[Arc<Mailbox<Message>>]>,
     /// What each shard was told last.
-    told: Vec<Level>,
+    told: Vec<Told>,
+    rotation: Arc<TicketRotation>,
     host: Option<OnPressure>,
     /// When the shards were told last that the level is critical.
     critical_since: Option<Instant>,
 }
 
+/// What a shard knows.
+#[derive(Clone)]
+struct Told {
+    level: Level,
+    keys: Arc<TicketKeys>,
+}
+
 impl Watch {
     fn run(mut self) {
         let mut calm = true;
-        while self.budget.wait((!calm).then_some(LOOK)) {
+        while self.budget.wait(self.pause(calm)) {
             let (assessment, changed) = self.budget.assess();
             if changed {
                 log(&assessment);
@@ -63,12 +76,14 @@ impl Watch {
                 self.critical_since = Some(Instant::now());
             }
             self.tell(assessment.level, repeat);
+            let keys_told = self.tell_keys();
             if changed {
                 self.call(&assessment);
             }
-            calm = assessment.level == Level::Normal
+            calm = keys_told
+                && assessment.level == Level::Normal
                 && !self.budget.is_near_next_level()
-                && self.told.iter().all(|told| *told == Level::Normal);
+                && self.told.iter().all(|told| told.level == Level::Normal);
             if !calm {
                 // However often the alarm rings: the shards need a moment to do something about it.
                 std::thread::sleep(Duration::from_millis(1));
@@ -78,11 +93,38 @@ impl Watch {
 
     fn tell(&mut self, level: Level, repeat: bool) {
         for (shard, told) in self.shards.iter().zip(&mut self.told) {
-            if (*told != level || repeat) && shard.send_below(MESSAGES_MAX, Message::Pressure(level)).is_ok()
+            if (told.level != level || repeat)
+                && shard.send_below(MESSAGES_MAX, Message::Pressure(level)).is_ok()
             {
-                *told = level;
+                told.level = level;
             }
         }
+    }
+
+    /// How long there is nothing to do unless the alarm rings; `None` is for ever.
+    fn pause(&self, calm: bool) -> Option<Duration> {
+        if !calm {
+            return Some(LOOK);
+        }
+        self.rotation.due().map(|due| due.saturating_duration_since(Instant::now()))
+    }
+
+    /// Replaces the keys of session tickets if that is due. False when some shard has no room for the message now: it is
+    /// told at the next look, which is early enough, because it has had the key that the others encrypt with for long.
+    fn tell_keys(&mut self) -> bool {
+        let keys = self.rotation.rotate(Instant::now());
+        let mut all = true;
+        for (shard, told) in self.shards.iter().zip(&mut self.told) {
+            if Arc::ptr_eq(&told.keys, &keys) {
+                continue;
+            }
+            if shard.send_below(MESSAGES_MAX, Message::TicketKeys(Arc::clone(&keys))).is_ok() {
+                told.keys = Arc::clone(&keys);
+            } else {
+                all = false;
+            }
+        }
+        all
     }
 
     /// The host's function is the host's: whatever it does, the thread goes on.

@@ -1,6 +1,6 @@
 //! Another configuration for a running server: whatever can be refused is refused before any shard hears of it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Instant};
 
 use super::{Server, certificates, launch, lock};
 use crate::{
@@ -54,6 +54,8 @@ impl Server {
             writer.commit(logs);
         }
         self.admission.reload(&site.settings);
+        // Before the budget, which wakes the thread that rotates them.
+        self.ticket_keys.reload(&site.settings, Instant::now());
         self.budget.resize(site.settings.memory.budget_bytes);
         if self.budget.level() < Level::High {
             self.overflow.resize(site.settings.memory.buffer_pools);

@@ -451,6 +451,7 @@ impl Driver {
     fn needs_housekeeping(&self) -> bool {
         self.worker.context.files.borrow().entries() > 0
             || !self.worker.mappings.is_empty()
+            || self.worker.resumption.needs_housekeeping()
             || !self.worker.pool.is_empty()
             || !self.worker.exchanges.is_empty()
             || !self.worker.overflow.is_empty()
@@ -460,6 +461,7 @@ impl Driver {
     fn keep_house(&mut self) {
         self.worker.context.files.borrow_mut().sweep(self.worker.now.millis);
         self.worker.mappings.sweep(self.worker.now.millis);
+        self.worker.resumption.keep_house();
         self.worker.pool.decay();
         self.worker.exchanges.decay();
         self.worker.overflow.decay(self.worker.now.millis);

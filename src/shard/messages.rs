@@ -40,6 +40,8 @@ impl Driver {
                 answer.give(census::largest(&self.slots, self.shard, limit));
             }
             Message::Pressure(level) => self.relieve(level),
+            Message::TicketKeys(keys) => self.worker.resumption.set_keys(keys),
+            Message::Sessions => self.worker.resumption.take_in(),
             Message::Drain => self.drain(),
             Message::HandOver => {
                 for index in 0..self.listeners.len() {

@@ -48,6 +48,7 @@ use crate::{
     runtime::{Executor, Jobs, Local, Mailbox, Offload},
     service::{Admin, Context, Health, Listings, Router, Site},
     sys::{event::EventFd, socket::Peer},
+    tls::{Resumption, SharedSessions, TicketKeys},
 };
 
 use census::Census;
@@ -88,6 +89,10 @@ pub enum Message {
     Largest(usize, Answer),
     /// The level of pressure is this one; also once a second while it is critical.
     Pressure(Level),
+    /// The keys of session tickets are these from now on.
+    TicketKeys(Arc<TicketKeys>),
+    /// Take in the TLS sessions that other shards have published.
+    Sessions,
     /// Accept no more, close idle connections, end when the rest is answered.
     Drain,
     /// The same, but another process accepts what waits, for the admin listener too.
@@ -125,6 +130,10 @@ pub struct Setup {
     pub jobs: Arc<Jobs>,
     /// Where it gets its access log from.
     pub lines: Lines,
+    /// The TLS sessions of all shards.
+    pub sessions: Arc<SharedSessions>,
+    /// What session tickets are encrypted with.
+    pub ticket_keys: Arc<TicketKeys>,
 }
 
 /// Runs a shard on the calling thread until it is told to end. `ready` is called once: when it accepts, or with
@@ -167,6 +176,7 @@ struct Worker {
     inbox: Rc<Inbox>,
     mappings: MmapCache,
     cold_permits: Permits,
+    resumption: Resumption,
     metrics: Arc<ShardMetrics>,
     lines: Lines,
     access_log: Option<AccessLog>,
@@ -209,13 +219,21 @@ impl Worker {
             offload: Rc::clone(&context.offload),
             listeners: census::listener_names(settings),
         };
+        let resumption = Resumption::new(
+            setup.index,
+            &settings.memory.tls_session_cache,
+            Arc::clone(&setup.ticket_keys),
+            &setup.sessions,
+            &setup.budget,
+            &setup.metrics,
+        );
         let admin = Admin::new(Arc::clone(&setup.registry), Arc::clone(&setup.health), Rc::new(census));
         Worker {
             scratch: vec![0; SCRATCH_BYTES].into_boxed_slice(),
             parts: Some(Box::new(Parts::with_capacity(settings.limits.headers))),
             path: PathBuffer::new(),
             outgoing: Outgoing::new(),
-            tls: Tls::new(&setup.site),
+            tls: Tls::new(&setup.site, &resumption),
             exchanges: Stock::new(
                 Holder::Connections,
                 EXCHANGE_BYTES,
@@ -240,6 +258,7 @@ impl Worker {
             context,
             inbox: Inbox::new(local),
             cold_permits: Permits::new(COLD_READERS_MAX, share),
+            resumption,
             metrics: Arc::clone(&setup.metrics),
             access_log: setup.lines.access_log(
                 settings.access_log.as_ref(),
@@ -274,7 +293,8 @@ impl Worker {
             self.share.budget(),
         );
         self.router = Router::new(site);
-        self.tls.reload(site);
+        self.resumption.reload(&settings.memory.tls_session_cache);
+        self.tls.reload(site, &self.resumption);
         self.limits = limits(settings);
         self.client_limits = ClientLimits::new(settings);
         self.body_bytes_max = settings.limits.body_bytes;

@@ -45,6 +45,7 @@ impl Driver {
     fn shrink_caches(&mut self) {
         self.worker.context.files.borrow_mut().shrink_to(SHRUNK_PERCENT);
         self.worker.mappings.shrink_to(SHRUNK_PERCENT);
+        self.worker.resumption.shrink_to(SHRUNK_PERCENT);
         self.count_relief(Relief::CachesShrunk, 1);
     }
 

@@ -26,7 +26,7 @@ use crate::{
     metrics::{Holder, TlsFailure},
     service::Site,
     sys::socket,
-    tls::{Acceptor, Output, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, Session},
+    tls::{Acceptor, Output, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, Resumption, Session},
 };
 
 /// Ciphertext of one write, at most: what can wait for the socket then fits one medium and three small buffers.
@@ -90,7 +90,7 @@ pub(super) struct Tls {
 
 impl Tls {
     /// For the listeners of a site; without one that speaks TLS it holds nothing.
-    pub fn new(site: &Site) -> Self {
+    pub fn new(site: &Site, resumption: &Resumption) -> Self {
         let mut tls = Tls {
             acceptors: Vec::new(),
             received: Box::default(),
@@ -98,13 +98,13 @@ impl Tls {
             output: Output::default(),
             in_progress: Rc::default(),
         };
-        tls.reload(site);
+        tls.reload(site, resumption);
         tls
     }
 
     /// Takes over another site's certificates; connections go on with what they have.
-    pub fn reload(&mut self, site: &Site) {
-        let acceptor = |material: &Option<crate::tls::Material>| material.as_ref()?.acceptor().ok();
+    pub fn reload(&mut self, site: &Site, resumption: &Resumption) {
+        let acceptor = |material: &Option<crate::tls::Material>| material.as_ref()?.acceptor(resumption).ok();
         self.acceptors = site.tls.iter().map(acceptor).collect();
         if self.acceptors.iter().any(Option::is_some) {
             self.restore();

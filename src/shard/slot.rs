@@ -184,11 +184,6 @@ impl Slot {
         self.secure.as_ref().map(|secure| secure.session.facts())
     }
 
-    /// Whether its bytes come and go over TLS.
-    pub fn is_secure(&self) -> bool {
-        false
-    }
-
     /// The drain has waited long enough for another request: one that has come is the last, and without one the
     /// connection ends. Its next turn finds that out, for a close with bytes unread would reset the connection and
     /// take back the responses before it.

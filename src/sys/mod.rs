@@ -12,6 +12,7 @@ pub mod folder;
 pub mod mapped;
 pub mod memory;
 pub mod open;
+pub mod random;
 pub mod rlimit;
 pub mod sendfile;
 pub mod socket;

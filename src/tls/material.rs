@@ -18,6 +18,8 @@ use super::{
     pem::{Source, read_file, refused},
     provider::{provider, provider_for},
     resolver::{Names, Resolver},
+    resumption::Resumption,
+    tickets::TicketKeys,
 };
 use crate::{
     config::{Certificate, Pem, Tls},
@@ -42,6 +44,8 @@ pub struct Material {
     versions: Vec<&'static SupportedProtocolVersion>,
     expiries: Vec<Expiry>,
     warnings: Vec<String>,
+    /// Of the file that the listener shares with other machines.
+    ticket_keys: Option<Arc<TicketKeys>>,
 }
 
 /// When a certificate ends.
@@ -79,6 +83,8 @@ impl Material {
             warnings.extend(loaded.warnings);
             certificates.push((Arc::new(loaded.key), loaded.facts.names));
         }
+        let ticket_keys = tls.ticket_key_file.as_deref().map(TicketKeys::load).transpose()?;
+        warnings.extend(ticket_keys.as_ref().and_then(TicketKeys::warning).map(String::from));
         let versions = [(tls.versions.tls13, &version::TLS13), (tls.versions.tls12, &version::TLS12)];
         Ok(Material {
             names: Arc::new(Names::new(&certificates)),
@@ -86,6 +92,7 @@ impl Material {
             versions: versions.into_iter().filter(|(on, _)| *on).map(|(_, version)| version).collect(),
             expiries,
             warnings,
+            ticket_keys: ticket_keys.map(Arc::new),
         })
     }
 
@@ -105,11 +112,11 @@ impl Material {
         })
     }
 
-    /// What one shard accepts connections with.
+    /// What one shard accepts connections with; `resumption` is that shard's.
     ///
     /// # Errors
     /// [`ErrorKind::Config`] when no version is on.
-    pub fn acceptor(&self) -> Result<Arc<Acceptor>> {
+    pub fn acceptor(&self, resumption: &Resumption) -> Result<Arc<Acceptor>> {
         let resolver = Arc::new(Resolver::new(Arc::clone(&self.names)));
         let mut config = ServerConfig::builder_with_provider(provider_for(&self.versions))
             .with_protocol_versions(&self.versions)
@@ -118,7 +125,7 @@ impl Material {
             .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // All suites are strong, and clients know best which of them they are fast with.
-        config.send_tls13_tickets = 1;
+        resumption.apply(&mut config, &self.policy(), self.ticket_keys.as_ref());
         Ok(Arc::new(Acceptor { config: Arc::new(config), resolver }))
     }
 

@@ -4,6 +4,12 @@ use std::sync::Arc;
 
 use rustls::{SupportedProtocolVersion, crypto::CryptoProvider};
 
+/// The primitives under the provider; both libraries have the same functions.
+#[cfg(feature = "aws-lc-rs")]
+pub(super) use aws_lc_rs as primitives;
+#[cfg(not(feature = "aws-lc-rs"))]
+pub(super) use ring as primitives;
+
 /// The provider that this program was built with.
 pub(super) fn provider() -> Arc<CryptoProvider> {
     Arc::new(new())

@@ -12,8 +12,12 @@ use rustls::{
     version,
 };
 
-use super::{material::Acceptor, provider::provider};
-use crate::config::{Certificate, Pem, Tls, TlsVersions};
+use super::{
+    material::{Acceptor, Material},
+    provider::provider,
+    resumption::testing::Machine,
+};
+use crate::config::{Certificate, Pem, Tls, TlsSessionCache, TlsVersions};
 
 /// A certificate and its key, both PEM.
 #[derive(Clone)]
@@ -87,6 +91,11 @@ pub fn settings(certificates: &[&Made]) -> Tls {
         client_auth: None,
         ticket_key_file: None,
     }
+}
+
+/// What a shard that is alone accepts with.
+pub fn accepting(material: &Material) -> Arc<Acceptor> {
+    material.acceptor(&Machine::new(1, TlsSessionCache::default()).shards[0]).unwrap()
 }
 
 /// A client that takes any certificate with a signature of these schemes, and shows what it got.

@@ -159,7 +159,8 @@ impl Registry {
             figures.memory.used_by_holder.0[holder as usize].1 += memory.used_bytes[holder as usize].value();
             figures.memory.refused_by_holder.0[holder as usize].1 += memory.refused[holder as usize].value();
         }
-        figures.tls.session_cache.bytes += memory.used_bytes[Holder::TlsSessions as usize].value();
+        figures.tls.session_cache.entries = self.tls.sessions.value();
+        figures.tls.session_cache.bytes = self.memory_used_bytes(Holder::TlsSessions);
         figures.memory.used_bytes = figures.memory.used_by_holder.sum();
         let shard = |(shard, metrics): (usize, &Arc<ShardMetrics>)| Shard {
             shard,

@@ -142,13 +142,15 @@ fn tls_has_its_names_and_is_summed_but_a_session_that_every_shard_knows_is_one()
         tls.handshakes_waiting.set(5);
         tls.truncated.add(6);
         tls.session_cache_entries.set(entries);
-        shard.memory.used_bytes[Holder::TlsSessions as usize].set(100);
+        tls.session_cache_bytes.set(100);
         tls.session_cache_hits.add(8);
         tls.session_cache_misses.add(9);
         tls.tickets_accepted.add(10);
         tls.tickets_refused.add(11);
     }
-    registry.memory.used_bytes[Holder::TlsSessions as usize].set(1000);
+    registry.memory.used_bytes[Holder::TlsSessions as usize].set(1200);
+    registry.tls.sessions.set(9);
+    registry.tls.sessions_lost.add(12);
     let scrape = Scrape::of(&registry);
     for (series, value) in [
         ("handshakes_total{kind=\"1.2 full\"}", 2.0),
@@ -164,6 +166,7 @@ fn tls_has_its_names_and_is_summed_but_a_session_that_every_shard_knows_is_one()
         ("session_cache_bytes", 1200.0),
         ("session_cache_hits_total", 16.0),
         ("session_cache_misses_total", 18.0),
+        ("session_cache_lost_total", 12.0),
         ("tickets_accepted_total", 20.0),
         ("tickets_refused_total", 22.0),
     ] {
@@ -236,8 +239,8 @@ fn totals_add_up() {
         shard.bytes_sent.add(1000);
         shard.buffers_available[0].set(3);
         shard.file_cache_entries.set(8);
-        shard.tls.session_cache_entries.set(5);
     }
+    registry.tls.sessions.set(5);
     let expected = Totals {
         shards: 2,
         connections_shed: 4,

@@ -22,9 +22,10 @@ pub(super) struct Tls {
     tickets: Tickets,
 }
 
+/// Of one shard: what its list knows, and the list's bytes. Of all: each session once, and all bytes.
 #[derive(Debug, Serialize)]
 pub(super) struct SessionCache {
-    entries: u64,
+    pub(super) entries: u64,
     pub(super) bytes: u64,
     hits: u64,
     misses: u64,
@@ -51,8 +52,8 @@ impl Tls {
             handshakes_waiting: gauge(&|tls| &tls.handshakes_waiting),
             truncated: count(&|tls| &tls.truncated),
             session_cache: SessionCache {
-                entries: entries(shards),
-                bytes: held_bytes(shards),
+                entries: gauge(&|tls| &tls.session_cache_entries),
+                bytes: gauge(&|tls| &tls.session_cache_bytes),
                 hits: count(&|tls| &tls.session_cache_hits),
                 misses: count(&|tls| &tls.session_cache_misses),
             },
@@ -62,15 +63,6 @@ impl Tls {
             },
         }
     }
-}
-
-/// A session is published to every shard: the shard that knows most says how many there are.
-pub(super) fn entries(shards: &[Arc<ShardMetrics>]) -> u64 {
-    shards.iter().map(|shard| shard.tls.session_cache_entries.value()).max().unwrap_or(0)
-}
-
-fn held_bytes(shards: &[Arc<ShardMetrics>]) -> u64 {
-    shards.iter().map(|shard| shard.memory.used_bytes[Holder::TlsSessions as usize].value()).sum()
 }
 
 impl Registry {
@@ -104,7 +96,11 @@ impl Registry {
             tls.truncated,
         );
         let cache = &tls.session_cache;
-        text.gauge("webserver_tls_session_cache_entries", "TLS sessions kept for resumption.", cache.entries);
+        text.gauge(
+            "webserver_tls_session_cache_entries",
+            "TLS sessions kept for resumption.",
+            self.tls.sessions.value(),
+        );
         text.gauge(
             "webserver_tls_session_cache_bytes",
             "Bytes held by them.",
@@ -119,6 +115,11 @@ impl Registry {
             "webserver_tls_session_cache_misses_total",
             "TLS sessions that clients asked for and that were not there.",
             cache.misses,
+        );
+        text.counter(
+            "webserver_tls_session_cache_lost_total",
+            "TLS sessions that did not reach a shard, because it was behind by too many.",
+            self.tls.sessions_lost.value(),
         );
         text.counter(
             "webserver_tls_tickets_accepted_total",

@@ -7,7 +7,7 @@ use crate::{
     config::{ClientAuth, Pem, Tls},
     tls::{
         Material, client_subject,
-        testing::{Authority, Client, Made, VERSIONS, handshake, made, settings},
+        testing::{Authority, Client, Made, VERSIONS, accepting, handshake, made, settings},
     },
 };
 
@@ -21,7 +21,7 @@ fn material(authorities: &[&Authority], optional: bool) -> Material {
 
 /// What the server makes of a client in each version: equal in both.
 fn verdict(material: &Material, shows: Option<&Made>) -> Result<ServerConnection, Error> {
-    let acceptor = material.acceptor().unwrap();
+    let acceptor = accepting(material);
     let [first, second] = VERSIONS.map(|version| {
         handshake(&acceptor, Client::any().config(version, shows), "a.example").map(|(_, server)| server)
     });
@@ -31,7 +31,7 @@ fn verdict(material: &Material, shows: Option<&Made>) -> Result<ServerConnection
 
 /// That of a client whose certificate is refused.
 fn refusal(material: &Material, shows: &Made) -> CertificateError {
-    let acceptor = material.acceptor().unwrap();
+    let acceptor = accepting(material);
     let [first, second] = VERSIONS.map(|version| {
         match handshake(&acceptor, Client::any().config(version, Some(shows)), "a.example").unwrap_err() {
             Error::InvalidCertificate(reason) => reason,

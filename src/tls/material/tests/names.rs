@@ -13,7 +13,7 @@ use crate::{
     tls::{
         Acceptor, Material,
         provider::provider,
-        testing::{Client, Made, VERSIONS, handshake, made, made_with, settings},
+        testing::{Client, Made, VERSIONS, accepting, handshake, made, made_with, settings},
     },
 };
 
@@ -21,7 +21,7 @@ const ECDSA: [SignatureScheme; 1] = [SignatureScheme::ECDSA_NISTP256_SHA256];
 const RSA: [SignatureScheme; 1] = [SignatureScheme::RSA_PSS_SHA256];
 
 fn acceptor(certificates: &[&Made]) -> Arc<Acceptor> {
-    Material::load(&settings(certificates)).unwrap().acceptor().unwrap()
+    accepting(&Material::load(&settings(certificates)).unwrap())
 }
 
 fn rsa(names: &[&str]) -> Made {
@@ -82,7 +82,7 @@ fn the_name_asked_for_is_told_once() {
 #[test]
 fn shards_do_not_see_each_others_names() {
     let material = Material::load(&settings(&[&made(&["a.example"], |_| ())])).unwrap();
-    let (one, other) = (material.acceptor().unwrap(), material.acceptor().unwrap());
+    let (one, other) = (accepting(&material), accepting(&material));
     handshake(&one, Client::any().config(&version::TLS13, None), "a.example").unwrap();
     assert_eq!(other.take_server_name(), None);
     assert_eq!(one.take_server_name().as_deref(), Some("a.example"));
@@ -128,7 +128,7 @@ fn a_client_whose_cipher_suites_want_rsa_gets_rsa() {
     // With TLS 1.3 on, such a client would speak that, where suites say nothing about keys.
     let versions = TlsVersions { tls12: true, tls13: false };
     let tls = Tls { versions, ..settings(&[&ecdsa, &rsa]) };
-    let acceptor = Material::load(&tls).unwrap().acceptor().unwrap();
+    let acceptor = accepting(&Material::load(&tls).unwrap());
     let mut limited = CryptoProvider::clone(&provider());
     limited.cipher_suites.retain(|suite| !format!("{:?}", suite.suite()).contains("ECDHE_ECDSA"));
     let config = ClientConfig::builder_with_provider(limited.into())
@@ -158,7 +158,7 @@ fn an_ocsp_response_is_stapled() {
     std::fs::write(folder.path().join("ocsp"), response).unwrap();
     let mut tls = settings(&[&made(&["a.example"], |_| ())]);
     tls.certificates[0].ocsp = Some(folder.path().join("ocsp"));
-    let acceptor = Material::load(&tls).unwrap().acceptor().unwrap();
+    let acceptor = accepting(&Material::load(&tls).unwrap());
     for version in VERSIONS {
         let client = Client::any();
         handshake(&acceptor, client.config(version, None), "a.example").unwrap();
@@ -174,7 +174,7 @@ fn versions_that_are_off_are_not_spoken() {
         (&version::TLS13, &version::TLS12, TlsVersions { tls12: false, tls13: true }),
     ] {
         let tls = Tls { versions, ..settings(&[&made]) };
-        let acceptor = Material::load(&tls).unwrap().acceptor().unwrap();
+        let acceptor = accepting(&Material::load(&tls).unwrap());
         let (client, _) = handshake(&acceptor, Client::any().config(spoken, None), "a.example").unwrap();
         assert_eq!(client.protocol_version(), Some(spoken.version));
         let error = handshake(&acceptor, Client::any().config(other, None), "a.example").unwrap_err();
