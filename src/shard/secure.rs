@@ -2,7 +2,7 @@
 //!
 //! An idle connection holds its session and no buffer. What is received lies in the shard's own buffer; a record that is
 //! not whole yet, and plaintext that its reader had no room for, move to pooled ones until they are used. What is sent is
-//! gathered and encrypted in the shard's own buffers; of that at most [`WRITE_BYTES_MAX`] can wait for the socket, and
+//! gathered and encrypted in the shard's own buffers; of that at most [`WRITE_BYTES`] can wait for the socket, and
 //! nothing more is encrypted until it is gone.
 
 use std::{
@@ -29,10 +29,13 @@ use crate::{
     tls::{Acceptor, Output, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, Resumption, Session},
 };
 
-/// Ciphertext of one write, at most: what can wait for the socket then fits one medium and three small buffers.
-pub(super) const WRITE_BYTES_MAX: usize = 28 << 10;
-/// Plaintext of one write, with room for what eight records have beside it.
-const PLAIN_BYTES_MAX: usize = WRITE_BYTES_MAX - 8 * RECORD_OVERHEAD_BYTES;
+/// Ciphertext of one write to a socket that may not take all of it: what waits then fits one medium and three small buffers.
+const WRITE_BYTES: usize = 28 << 10;
+/// And to one that will: fewer calls, and fewer wake-ups of the client.
+const WRITE_BYTES_MAX: usize = 60 << 10;
+/// Plaintext of a write, with room for what its records have beside it.
+const PLAIN_BYTES: usize = WRITE_BYTES - 8 * RECORD_OVERHEAD_BYTES;
+const PLAIN_BYTES_MAX: usize = WRITE_BYTES_MAX - 16 * RECORD_OVERHEAD_BYTES;
 /// A response up to this size is one record: it fits the congestion window that a connection begins with (RFC 6928).
 const ONE_RECORD_BYTES: usize = 14_000;
 /// A longer one begins with records that fit three segments, so that the client can use the first of them at once,
@@ -390,7 +393,8 @@ impl Worker {
             if left == 0 || more && left <= HEAD_BYTES_MAX {
                 return Ok(true);
             }
-            let count = self.gather(slot);
+            let bytes_max = write_bytes(slot, left);
+            let count = self.gather(slot, bytes_max);
             let is_last = count == left && !more && slot.flags.close() && slot.stage == Stage::Idle;
             let Some(secure) = slot.secure.as_deref_mut() else {
                 return Err(io::ErrorKind::NotConnected.into());
@@ -407,17 +411,16 @@ impl Worker {
 
     /// Moves what is to be sent next to the buffer that is encrypted: what was kept, then what was collected. Returns how
     /// much it is.
-    pub(super) fn gather(&mut self, slot: &mut Slot) -> usize {
-        let mut count = 0;
-        if let Some(exchange) = slot.exchange.as_deref_mut() {
-            count = take_unsent(&mut exchange.unsent, &mut self.tls.plain);
-        }
-        count + self.outgoing.take(&mut self.tls.plain[count..])
+    pub(super) fn gather(&mut self, slot: &mut Slot, bytes_max: usize) -> usize {
+        let plain = &mut self.tls.plain[..bytes_max];
+        let exchange = slot.exchange.as_deref_mut();
+        let count = exchange.map_or(0, |exchange| take_unsent(&mut exchange.unsent, plain));
+        count + self.outgoing.take(&mut plain[count..])
     }
 
-    /// The buffer that is encrypted, behind what is in it already.
-    pub(super) fn room_to_seal(&mut self, count: usize) -> &mut [u8] {
-        &mut self.tls.plain[count..]
+    /// Room in the buffer that is encrypted.
+    pub(super) fn room_to_seal(&mut self, range: std::ops::Range<usize>) -> &mut [u8] {
+        &mut self.tls.plain[range]
     }
 
     /// Encrypts and sends what was gathered, of a response of which `left` bytes are left with it. False when the socket is
@@ -471,6 +474,12 @@ impl Worker {
         // Who does not hear it sees the connection end.
         let _ = self.send_output(slot);
     }
+}
+
+/// How much of a response of which `left` bytes are left is encrypted before it is sent.
+pub(super) fn write_bytes(slot: &Slot, left: usize) -> usize {
+    let takes_all = || socket::send_room(slot.socket.as_fd()) >= 2 * WRITE_BYTES_MAX;
+    if left > PLAIN_BYTES && takes_all() { PLAIN_BYTES_MAX } else { PLAIN_BYTES }
 }
 
 /// Sends as much as the socket takes, perhaps nothing.

@@ -9,6 +9,7 @@
 
 use std::{
     io,
+    ops::Range,
     os::fd::{AsFd, BorrowedFd},
     rc::Rc,
 };
@@ -20,6 +21,7 @@ use super::{
     exchange::{Exchange, FileBody, Record},
     listener::no_room,
     outgoing,
+    secure::write_bytes,
     slot::{Key, Slot, Stage},
 };
 use crate::{
@@ -234,17 +236,19 @@ impl Worker {
             if !self.send_records(slot)? {
                 return Ok(Step::Wait);
             }
-            let before = self.gather(slot);
-            let (count, waits) = self.read_file(slot, key, before)?;
+            let body = slot.exchange.as_deref().and_then(|exchange| exchange.file.as_ref());
+            let left = body.map_or(0, |body| usize::try_from(body.end - body.offset).unwrap_or(usize::MAX));
+            let bytes_max = write_bytes(slot, left);
+            let before = self.gather(slot, bytes_max);
+            let (count, waits) = self.read_file(slot, key, before..bytes_max)?;
             let Some(body) = slot.exchange.as_deref().and_then(|exchange| exchange.file.as_ref()) else {
                 return Ok(Step::Close);
             };
-            let left = body.end - body.offset;
+            let left = usize::try_from(body.end - body.offset).unwrap_or(usize::MAX);
             if count == 0 {
                 return Ok(if waits { Step::Wait } else { Step::Again });
             }
-            let all_left = usize::try_from(left).unwrap_or(usize::MAX).saturating_add(count);
-            let all = self.send_sealed(slot, count, all_left)?;
+            let all = self.send_sealed(slot, count, left.saturating_add(count))?;
             slot.deadline = self.deadlines.write(self.now);
             if !all || waits {
                 return Ok(Step::Wait);
@@ -259,9 +263,10 @@ impl Worker {
         }
     }
 
-    /// Reads of the file that is sent as much as there is room for behind the `count` bytes that are to be encrypted. Returns
-    /// how many there are then, and whether more has to be waited for.
-    fn read_file(&mut self, slot: &mut Slot, key: Key, mut count: usize) -> io::Result<(usize, bool)> {
+    /// Reads of the file that is sent as much as there is room for behind what is to be encrypted already. Returns how much
+    /// there is then, and whether more has to be waited for.
+    fn read_file(&mut self, slot: &mut Slot, key: Key, room: Range<usize>) -> io::Result<(usize, bool)> {
+        let mut count = room.start;
         let now_millis = self.now.millis;
         let Some(exchange) = slot.exchange.as_deref_mut() else { return Ok((count, false)) };
         let (Some(body), Some(record)) = (&mut exchange.file, &mut exchange.record) else {
@@ -269,7 +274,7 @@ impl Worker {
         };
         loop {
             let left = usize::try_from(body.end - body.offset).unwrap_or(usize::MAX);
-            let room_bytes = self.room_to_seal(count).len().min(left);
+            let room_bytes = (room.end - count).min(left);
             if room_bytes == 0 {
                 return Ok((count, false));
             }
@@ -284,7 +289,7 @@ impl Worker {
                     Next::Failed(error) => return Err(error),
                     Next::Chunk(mut chunk) => {
                         let read = chunk.bytes().len().min(room_bytes);
-                        self.room_to_seal(count)[..read].copy_from_slice(&chunk.bytes()[..read]);
+                        self.room_to_seal(count..count + read).copy_from_slice(&chunk.bytes()[..read]);
                         chunk.consume(read);
                         if !chunk.bytes().is_empty() {
                             cold.put_back(chunk);
@@ -295,7 +300,7 @@ impl Worker {
                     }
                 },
                 Source::PageCache(ready) => {
-                    let room = &mut self.room_to_seal(count)[..ready.min(room_bytes)];
+                    let room = self.room_to_seal(count..count + ready.min(room_bytes));
                     match read_cached(body.file.fd(), room, body.offset) {
                         Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
                         Ok(read) => read,

@@ -1,7 +1,7 @@
 //! Records on their way to a socket, in one buffer for all connections of a shard.
 
 /// Ready for the largest flight of a handshake with an ordinary chain, and for the records of one write.
-const OUTPUT_BYTES: usize = 40 << 10;
+const OUTPUT_BYTES: usize = 64 << 10;
 
 /// Records to be sent; empty between connections.
 #[derive(Debug)]
