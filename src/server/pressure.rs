@@ -148,3 +148,47 @@ fn log(assessment: &Assessment) {
         tracing::info!(level, used_bytes, budget_bytes, percent, "memory pressure");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Registry;
+
+    /// The keys that a shard was sent.
+    fn sent(shard: &Mailbox<Message>) -> Vec<Arc<TicketKeys>> {
+        let mut messages = Vec::new();
+        shard.receive(&mut messages);
+        let keys = |message| if let Message::TicketKeys(keys) = message { Some(keys) } else { None };
+        messages.into_iter().filter_map(keys).collect()
+    }
+
+    #[test]
+    fn new_ticket_keys_reach_every_shard_once_and_one_without_room_later() {
+        let registry = Registry::new(2, &[]);
+        let budget = Budget::new(1 << 20, Arc::clone(&registry.memory), registry.shards.clone());
+        let shards: Arc<[_]> = (0..2).map(|_| Arc::new(Mailbox::new(1).unwrap())).collect();
+        let rotation = Arc::new(TicketRotation::overdue());
+        let told = vec![Told { level: Level::Normal, keys: rotation.keys() }; 2];
+        let mut watch = Watch {
+            budget,
+            shards: Arc::clone(&shards),
+            told,
+            rotation: Arc::clone(&rotation),
+            host: None,
+            critical_since: None,
+        };
+        assert_eq!(watch.pause(true), Some(Duration::ZERO));
+        assert!(shards[1].send(Message::Sessions).is_ok());
+        assert!(!watch.tell_keys());
+        let keys = sent(&shards[0]);
+        assert!(keys.len() == 1 && Arc::ptr_eq(&keys[0], &rotation.keys()));
+        assert!(sent(&shards[1]).is_empty());
+        assert!(watch.tell_keys());
+        assert!(sent(&shards[0]).is_empty());
+        let keys = sent(&shards[1]);
+        assert!(keys.len() == 1 && Arc::ptr_eq(&keys[0], &rotation.keys()));
+        assert!(watch.tell_keys());
+        assert!(sent(&shards[0]).is_empty() && sent(&shards[1]).is_empty());
+        assert!(watch.pause(true).unwrap() > Duration::from_secs(3600));
+    }
+}

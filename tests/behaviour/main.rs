@@ -33,6 +33,7 @@ mod ranges;
 mod refusals;
 mod regressions;
 mod renewal;
+mod resumption;
 mod routes;
 mod site;
 mod smoke;

@@ -43,6 +43,14 @@ impl TicketRotation {
         Ok(rotation)
     }
 
+    /// Keys that are to be replaced at once.
+    #[cfg(test)]
+    pub(crate) fn overdue() -> Self {
+        let keys = Arc::new(TicketKeys::generate().unwrap());
+        let state = State { keys, period: PERIOD.1, previous_max: 1, due: Some(Instant::now()) };
+        TicketRotation { state: Mutex::new(state) }
+    }
+
     /// Goes by other settings from now on. The keys stay, so tickets do.
     pub fn reload(&self, settings: &Settings, now: Instant) {
         let own = |tls: &crate::config::Tls| tls.ticket_key_file.is_none();
