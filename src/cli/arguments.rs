@@ -11,7 +11,10 @@ use webserver::{
     server::plan,
 };
 
-use super::Failure;
+use super::{
+    Failure,
+    tls::{self, Tls},
+};
 
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
@@ -31,6 +34,7 @@ pub(super) struct Overlay {
     pub(super) listen: Vec<String>,
     pub(super) admin: Option<String>,
     pub(super) shards: Option<String>,
+    pub(super) tls: Option<Tls>,
 }
 
 /// What a plan is made of and for, and how it is printed.
@@ -66,6 +70,7 @@ enum Word {
 pub(super) fn parse(mut arguments: Parser) -> Result<Command, Failure> {
     let mut overlay = Overlay::default();
     let mut plan = PlanGiven::default();
+    let mut tls = tls::Given::default();
     let mut word = Word::Serve;
     let mut first = true;
     while let Some(argument) = arguments.next()? {
@@ -95,8 +100,11 @@ pub(super) fn parse(mut arguments: Parser) -> Result<Command, Failure> {
                 once(&mut plan.json, (), "--json")?;
                 plan.option = Some("--json");
             }
-            Arg::Long("tls-cert") => return Err(later("--tls-cert")),
-            Arg::Long("tls-key") => return Err(later("--tls-key")),
+            Arg::Long("tls-cert") => {
+                once(&mut tls.certificate, PathBuf::from(arguments.value()?), "--tls-cert")?;
+            }
+            Arg::Long("tls-key") => once(&mut tls.key, PathBuf::from(arguments.value()?), "--tls-key")?,
+            Arg::Long("tls-self-signed") => once(&mut tls.self_signed, (), "--tls-self-signed")?,
             Arg::Value(value) if first && value == "check" => word = Word::Check,
             Arg::Value(value) if first && value == "plan" => word = Word::Plan,
             Arg::Value(root) => once(&mut overlay.root, PathBuf::from(root), "ROOT")?,
@@ -107,11 +115,12 @@ pub(super) fn parse(mut arguments: Parser) -> Result<Command, Failure> {
     if let Some(option) = plan.option.filter(|_| word != Word::Plan) {
         return Err(Failure::usage(format_args!("{option} is an option of plan (see webserver --help)")));
     }
+    overlay.tls = tls.resolve()?;
     if word == Word::Serve {
         return Ok(Command::Serve(overlay));
     }
     let file = match overlay {
-        Overlay { config: Some(file), root: None, listen, admin: None, shards: None }
+        Overlay { config: Some(file), root: None, listen, admin: None, shards: None, tls: None }
             if listen.is_empty() =>
         {
             file
@@ -143,8 +152,17 @@ impl Overlay {
         if let Some(root) = &self.root {
             config.set_root(root).map_err(given("ROOT"))?;
         }
-        if !self.listen.is_empty() {
-            config.set_listeners(&self.listen).map_err(given("--listen"))?;
+        match &self.tls {
+            Some(tls) if self.config.is_some() && self.listen.is_empty() => {
+                let option = tls.option();
+                return Err(Failure::usage(format_args!(
+                    "{option} is for the addresses of --listen, and there is none; those of the configuration have \
+                     listen[].tls"
+                )));
+            }
+            Some(tls) => tls.listen(&mut config, &self.listen).map_err(given("--listen"))?,
+            None if self.listen.is_empty() => {}
+            None => config.set_listeners(&self.listen).map_err(given("--listen"))?,
         }
         if let Some(address) = &self.admin {
             config.set("admin.address", address).map_err(given("--admin"))?;
@@ -183,10 +201,6 @@ where
     })
 }
 
-fn later(what: &str) -> Failure {
-    Failure::usage(format_args!("{what}: not in this version"))
-}
-
 #[cfg(test)]
 mod tests {
     use std::ffi::OsString;
@@ -208,6 +222,7 @@ mod tests {
             listen: vec!["127.0.0.1:1".to_owned(), "[::1]:2".to_owned()],
             admin: Some("127.0.0.1:3".to_owned()),
             shards: Some("auto".to_owned()),
+            tls: None,
         };
         let first = ["-c", "a.yaml", "-l", "127.0.0.1:1", "--listen=[::1]:2", "--admin", "127.0.0.1:3"];
         let last = ["--shards", "auto", "site"];
@@ -262,13 +277,54 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_built_yet_says_so() {
-        for (arguments, told) in [
-            (&["--tls-cert", "a"][..], "--tls-cert: not in this version"),
-            (&["--tls-key=a"], "--tls-key: not in this version"),
+    fn a_certificate_comes_with_its_key_or_is_made() {
+        let tls = |arguments: &[&str]| match command(arguments)? {
+            Command::Serve(overlay) => Ok(overlay.tls),
+            other => panic!("{other:?}"),
+        };
+        let files = Tls::Files { certificate: "c.pem".into(), key: "k.pem".into() };
+        assert_eq!(tls(&["--tls-key=k.pem", "--tls-cert", "c.pem"]), Ok(Some(files)));
+        assert_eq!(tls(&["a"]), Ok(None));
+        assert!(matches!(tls(&["--tls-self-signed"]), Ok(Some(Tls::Made { .. }))));
+        for (wrong, told) in [
+            (&["--tls-cert", "a"][..], "--tls-cert needs --tls-key, the certificate's private key"),
+            (&["--tls-key", "a"], "--tls-key needs --tls-cert, the key's certificate"),
+            (
+                &["--tls-self-signed", "--tls-cert", "a", "--tls-key", "b"],
+                "--tls-self-signed makes a certificate: leave --tls-cert and --tls-key out",
+            ),
+            (
+                &["--tls-self-signed", "--tls-self-signed"],
+                "--tls-self-signed is given twice (see webserver --help)",
+            ),
+            (&["check", "-c", "a", "--tls-self-signed"], "check takes -c FILE and nothing else"),
         ] {
-            assert_eq!(command(arguments), Err(told.to_owned()));
+            assert_eq!(tls(wrong), Err(told.to_owned()));
         }
+    }
+
+    #[test]
+    fn tls_is_for_the_addresses_of_the_command_line() {
+        let tls = || Some(Tls::Files { certificate: "c.pem".into(), key: "/k.pem".into() });
+        let listen = vec!["127.0.0.1:1".to_owned(), "[::1]:2".to_owned()];
+        let (_, settings) = Overlay { tls: tls(), listen, ..Overlay::default() }.settings(&[]).unwrap();
+        assert_eq!(settings.listeners.len(), 2);
+        for listener in &settings.listeners {
+            let tls = listener.tls.as_ref().unwrap();
+            let chain = std::env::current_dir().unwrap().join("c.pem");
+            assert_eq!(tls.certificates[0].chain, webserver::config::Pem::File(chain));
+        }
+        let (_, settings) = Overlay { tls: tls(), ..Overlay::default() }.settings(&[]).unwrap();
+        assert_eq!(settings.listeners[0].name, "127.0.0.1:8080");
+        assert!(settings.speaks_tls());
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let overlay = Overlay { tls: tls(), config: Some(file.path().into()), ..Overlay::default() };
+        assert_eq!(
+            overlay.settings(&[]).unwrap_err().message,
+            "--tls-cert is for the addresses of --listen, and there is none; those of the configuration have listen[].tls"
+        );
+        let listen = vec!["127.0.0.1:1".to_owned()];
+        assert!(Overlay { listen, ..overlay }.settings(&[]).unwrap().1.speaks_tls());
     }
 
     #[test]

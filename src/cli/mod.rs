@@ -9,6 +9,7 @@ mod notify;
 mod plan;
 mod serve;
 mod succession;
+mod tls;
 
 use std::{
     fmt,
@@ -37,6 +38,9 @@ http://127.0.0.1:8080.
   -l, --listen ADDRESS   repeatable; 127.0.0.1:8080, [::1]:8080, unix:/run/x.sock;
                          replaces the addresses of the configuration
       --admin ADDRESS    metrics and health
+      --tls-cert FILE    HTTPS on the addresses of --listen, or on the default one:
+      --tls-key FILE     the certificate chain and its private key, PEM
+      --tls-self-signed  the same with a throw-away certificate, made in memory
       --shards N|auto    threads that serve; auto: one per core
   -h, --help             this text
   -V, --version          the version

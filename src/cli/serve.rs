@@ -23,6 +23,7 @@ use super::{
     notify::Supervisor,
     say,
     succession::{EXIT_PATIENCE, Successor},
+    tls::Tls,
 };
 
 /// What the main thread waits for.
@@ -59,6 +60,9 @@ pub(super) fn serve(overlay: &Overlay) -> Result<(), Failure> {
     let server = Server::start_with(&config, Options { binary: true, ..Options::default() })?;
     for bound in server.addresses() {
         say(format_args!("{} on {}", if bound.admin { "admin" } else { "listening" }, bound.url));
+    }
+    if let Some(notice) = overlay.tls.as_ref().and_then(Tls::notice) {
+        say(format_args!("webserver: {notice}"));
     }
     drop((config, settings));
     inherited.forget_predecessor_s();

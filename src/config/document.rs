@@ -116,11 +116,19 @@ impl Node {
         Node { mark: Mark::start(source), value: Value::Text(text.to_owned()) }
     }
 
+    /// A list that stands there.
+    pub(super) fn list(items: Vec<Node>, source: &Arc<Source>) -> Node {
+        Node { mark: Mark::start(source), value: Value::List(items) }
+    }
+
+    /// A mapping that stands there.
+    pub(super) fn map(entries: Vec<Entry>, source: &Arc<Source>) -> Node {
+        Node { mark: Mark::start(source), value: Value::Map(entries) }
+    }
+
     /// A mapping of one key to this node.
     pub(super) fn under(self, key: &str) -> Node {
-        let mark = self.mark.clone();
-        let entry = Entry { key: key.to_owned(), key_mark: mark.clone(), node: self };
-        Node { mark, value: Value::Map(vec![entry]) }
+        Node { mark: self.mark.clone(), value: Value::Map(vec![Entry::new(key, self)]) }
     }
 
     /// The value of `key`, if this is a mapping that has it.
@@ -186,6 +194,11 @@ impl Node {
 }
 
 impl Entry {
+    /// A key that stands where its value does.
+    pub(super) fn new(key: &str, node: Node) -> Entry {
+        Entry { key: key.to_owned(), key_mark: node.mark.clone(), node }
+    }
+
     /// Spells out what may be written shorter, before a merge: a later `min_uses` must not forget the number
     /// in `open_file_cache: 1000`, and a list of one replaces a list, it does not merge into its item.
     fn expand_short_form(&mut self) {

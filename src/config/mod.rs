@@ -27,7 +27,7 @@ use std::{
     sync::Arc,
 };
 
-use document::{Mark, Node, Source, TEXT_BYTES_MAX, Value};
+use document::{Entry, Node, Source, TEXT_BYTES_MAX, Value};
 use draft::{Draft, LISTENERS_MAX};
 pub use inherit::{ADMIN, OpenSocket, Origin};
 pub use network::Network;
@@ -144,8 +144,37 @@ impl Config {
     pub fn set_listeners<S: AsRef<str>>(&mut self, addresses: &[S]) -> Result<()> {
         let source = given_source()?;
         let items = addresses.iter().map(|address| Node::text(address.as_ref(), &source)).collect();
-        let list = Node { mark: Mark::start(&source), value: Value::List(items) };
-        self.lay(list.under("listen"))
+        self.lay(Node::list(items, &source).under("listen"))
+    }
+
+    /// The same with TLS on all of them: one certificate and its private key, in files or in memory. A relative path starts
+    /// at the working directory of this call.
+    ///
+    /// # Errors
+    /// What [`Config::set_listeners`] says; a path that is empty or not UTF-8.
+    pub fn set_https_listeners<S: AsRef<str>>(
+        &mut self,
+        addresses: &[S],
+        certificate: &Pem,
+        key: &Pem,
+    ) -> Result<()> {
+        let source = given_source()?;
+        let pem = |key: &str, pem: &Pem| -> Result<Entry> {
+            let text = match pem {
+                Pem::Text(text) => text,
+                Pem::File(path) => path.to_str().ok_or_else(|| {
+                    Error::new(ErrorKind::Config, format!("{key}: {} is not UTF-8", path.display()))
+                })?,
+            };
+            Ok(Entry::new(key, Node::text(text, &source)))
+        };
+        let parts = vec![pem("certificate", certificate)?, pem("key", key)?];
+        let tls = Node::map(parts, &source).under("certificates");
+        let listener = |address: &S| {
+            let address = Entry::new("address", Node::text(address.as_ref(), &source));
+            Node::map(vec![address, Entry::new("tls", tls.clone())], &source)
+        };
+        self.lay(Node::list(addresses.iter().map(listener).collect(), &source).under("listen"))
     }
 
     /// Serves the folder `root` at `/` for every host, in place of a route that did so before; other
@@ -169,8 +198,7 @@ impl Config {
         };
         routes.retain(|route| !(for_any_host(route) && at_slash(route)));
         routes.push(Node::text(text, &source).under("root"));
-        let list = Node { mark: Mark::start(&source), value: Value::List(routes) };
-        self.lay(list.under("routes"))
+        self.lay(Node::list(routes, &source).under("routes"))
     }
 
     /// Adds a listening stream socket that the host opened, which the caller has checked to be one. It

@@ -155,7 +155,10 @@ fn adopt(listener: &Listener, open: &[OpenSocket], place: Place) -> io::Result<S
 impl Place {
     fn bound(&self, listener: &Listener, local: Local) -> Bound {
         let (url, port) = match (local, &listener.address) {
-            (Local::Tcp(address), _) => (format!("http://{address}"), Some(address.port())),
+            (Local::Tcp(address), _) => {
+                let scheme = if listener.tls.is_some() { "https" } else { "http" };
+                (format!("{scheme}://{address}"), Some(address.port()))
+            }
             (Local::Unix, Address::Unix(path)) => (format!("unix:{}", path.display()), None),
             (Local::Unix, _) if listener.name.starts_with("unix:") => (listener.name.clone(), None),
             (Local::Unix, _) => (format!("unix:{}", listener.name), None),

@@ -71,7 +71,7 @@ pub type OnPressure = Arc<dyn Fn(Level, u64, u64) + Send + Sync>;
 pub struct Bound {
     /// As written in the configuration.
     pub name: String,
-    /// For people and clients: `http://127.0.0.1:8080`, or `unix:/run/x.sock`.
+    /// For people and clients: `http://127.0.0.1:8080`, `https://127.0.0.1:8443`, or `unix:/run/x.sock`.
     pub url: String,
     /// The port, with 0 replaced by the real one; `None` for a unix socket.
     pub port: Option<u16>,
