@@ -1,6 +1,10 @@
-//! Routes that want TLS, asked without it.
+//! Routes that want TLS, asked without it and with it.
 
-use crate::harness::{Client, TestServer};
+use crate::{
+    certificates::Certificates,
+    harness::{Client, TestServer, write},
+    tls_client::Dialer,
+};
 
 fn location(server: &TestServer, host: &str, target: &str) -> (u16, String) {
     let response = server.request("GET", target, &format!("Host: {host}\r\n"));
@@ -66,7 +70,7 @@ fn a_body_is_not_wanted_of_who_is_sent_elsewhere() {
 #[test]
 fn a_longer_route_without_it_is_served() {
     let folder = tempfile::tempdir().unwrap();
-    crate::harness::write(folder.path(), "token", b"answer");
+    write(folder.path(), "token", b"answer");
     let root = folder.path().display();
     let text = format!(
         "shards: 1\nlisten: [\"127.0.0.1:0\"]\nroutes:\n\
@@ -105,4 +109,35 @@ fn strict_transport_security_is_not_said_without_tls() {
     let server = TestServer::with_route(&format!("{hsts}\n    https_redirect: true"), "", &[]);
     let response = server.get("/a");
     assert_eq!((response.status, response.field("strict-transport-security")), (308, None));
+}
+
+#[test]
+fn over_tls_a_request_is_answered_and_browsers_are_told_to_stay() {
+    let certificates = Certificates::new();
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), "a", b"a");
+    let (root, pair) = (folder.path().display(), certificates.server(&["localhost"]));
+    let text = format!(
+        "shards: 1\nlisten: [{{ address: \"127.0.0.1:0\", tls: {{ certificates: [{}] }} }}]\nroutes:\n\
+         - {{ path: /, root: {root}, https_redirect: true, hsts: {{ max_age: 365d, include_subdomains: true }} }}\n\
+         - {{ path: /old/, redirect: {{ to: /new/ }}, https_redirect: true, hsts: 0s }}\n\
+         - {{ path: /plain/, root: {root}, https_redirect: true }}\n",
+        pair.yaml()
+    );
+    let server = TestServer::from_yaml(&text, folder);
+    let mut client = Dialer::trusting(&certificates).connector().connect(server.address);
+    let year = Some("max-age=31536000; includeSubDomains");
+    for (method, target, fields, status, hsts) in [
+        ("GET", "/a", "", 200, year),
+        ("GET", "/a", "If-None-Match: *\r\n", 304, year),
+        ("GET", "/a", "Range: bytes=7-\r\n", 416, year),
+        ("GET", "/missing", "", 404, year),
+        ("DELETE", "/a", "", 405, year),
+        ("GET", "/old/x", "", 301, Some("max-age=0")),
+        ("GET", "/plain/a", "", 200, None),
+    ] {
+        let response = client.request(method, target, &format!("Host: localhost\r\n{fields}"));
+        assert_eq!(response.status, status, "{method} {target}");
+        assert_eq!(response.field("strict-transport-security"), hsts, "{method} {target}");
+    }
 }

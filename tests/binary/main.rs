@@ -5,6 +5,7 @@ mod activation;
 mod handover;
 mod plan;
 mod process;
+mod tls;
 
 use std::{
     collections::BTreeSet,
