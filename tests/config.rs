@@ -363,6 +363,7 @@ fn each_example_is_a_column_of_the_profile_and_has_room_for_its_connections() {
         assert_eq!(memory.buffer_pools, column.buffer_pools, "{name}");
         assert_eq!(memory.open_file_cache, column.open_file_cache, "{name}");
         assert_eq!(memory.response_cache, column.response_cache, "{name}");
+        assert_eq!(memory.tls_session_cache, column.tls_session_cache, "{name}");
 
         let load = Load { connections, tls_percent: 0, h2_percent: 0 };
         let plan = Plan::new(&settings, load);
