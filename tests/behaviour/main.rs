@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, clippy::needless_pass_by_value, missing_docs)]
 
 mod admin;
+mod anyone;
 mod bodies;
 mod browser;
 mod certificates;

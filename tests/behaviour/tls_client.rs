@@ -18,17 +18,15 @@ use std::{
 };
 
 use rustls::{
-    AlertDescription, CipherSuite, ClientConfig, ClientConnection, DigitallySignedStruct, Error,
-    HandshakeKind, ProtocolVersion, RootCertStore, SignatureScheme, SupportedProtocolVersion,
-    client::{
-        Resumption, Tls12Resumption,
-        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
-    },
-    crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature},
-    pki_types::{CertificateDer, ServerName, UnixTime},
+    AlertDescription, CipherSuite, ClientConfig, ClientConnection, Error, HandshakeKind, ProtocolVersion,
+    RootCertStore, SupportedProtocolVersion,
+    client::{Resumption, Tls12Resumption},
+    crypto::CryptoProvider,
+    pki_types::ServerName,
 };
 
 use crate::{
+    anyone::Anyone,
     certificates::{Certificates, Pair},
     harness::{Client, PATIENCE},
 };
@@ -275,43 +273,4 @@ pub fn provider() -> CryptoProvider {
     return rustls::crypto::aws_lc_rs::default_provider();
     #[cfg(not(feature = "aws-lc-rs"))]
     return rustls::crypto::ring::default_provider();
-}
-
-/// Verifies signatures, and nothing about who made them.
-#[derive(Debug)]
-struct Anyone(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anyone {
-    fn verify_server_cert(
-        &self,
-        _: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, certificate, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

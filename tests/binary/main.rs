@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, missing_docs)]
 
 mod activation;
+#[path = "../behaviour/anyone.rs"]
+mod anyone;
 mod handover;
 mod plan;
 mod process;
