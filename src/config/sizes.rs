@@ -24,8 +24,9 @@ pub const TLS_IDLE_BYTES: usize = 4 << 10;
 /// the client's certificates.
 pub const TLS_HANDSHAKE_BYTES: usize = 12 << 10;
 
-/// Ciphertext of one connection that its socket has not taken: two records of the largest size (RFC 8446 5.1).
-pub const TLS_SENDING_BYTES: usize = 32 << 10;
+/// Ciphertext of one connection that its socket has not taken, in one medium and three small buffers. Nothing more is
+/// encrypted until it has.
+pub const TLS_SENDING_BYTES: usize = TIER_BYTES[1] + 3 * TIER_BYTES[0];
 
 /// A buffer of each tier.
 pub const TIER_BYTES: [usize; 3] = [4 << 10, 16 << 10, 64 << 10];

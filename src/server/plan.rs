@@ -271,7 +271,8 @@ fn connections(settings: &Settings, load: Load, terms: &mut Vec<Term>) {
     );
 }
 
-/// What a handshake takes beyond what its connection keeps, for no more of them than may be in progress.
+/// What a handshake takes beyond what its connection keeps, for no more of them than may be in progress. A record of the
+/// largest size is a few bytes more than a medium buffer.
 fn tls_of_connections(settings: &Settings, tls: usize, terms: &mut Vec<Term>) {
     if tls == 0 {
         return;
@@ -282,8 +283,16 @@ fn tls_of_connections(settings: &Settings, tls: usize, terms: &mut Vec<Term>) {
     terms.extend([
         Term::new("sessions", Holder::Tls, tls, TLS_IDLE_BYTES, "while open").of_connections(tls),
         Term::new("handshakes", Holder::Tls, handshakes, handshake_bytes, when).of_connections(0),
-        Term::new("ciphertext", Holder::Tls, tls, TLS_SENDING_BYTES, "while a client takes no answer")
-            .of_connections(percent(tls, ACTIVE_PERCENT)),
+        Term::new("records", Holder::BuffersInUse, tls, TIER_BYTES[2], "while a TLS record comes in pieces")
+            .of_connections(0),
+        Term::new(
+            "ciphertext",
+            Holder::BuffersInUse,
+            tls,
+            TLS_SENDING_BYTES,
+            "while a client takes no answer",
+        )
+        .of_connections(percent(tls, ACTIVE_PERCENT)),
     ]);
 }
 

@@ -6,7 +6,11 @@ use webserver::{
     server::plan::{Load, Plan},
 };
 
-use crate::harness::{Client, TestServer, wait_until};
+use crate::{
+    certificates::Certificates,
+    harness::{Client, TestServer, wait_until},
+    tls_client::Dialer,
+};
 
 fn used(server: &TestServer, holder: Holder) -> u64 {
     server.metric(&format!("webserver_memory_used_bytes{{holder=\"{}\"}}", holder.label()))
@@ -17,7 +21,8 @@ fn used_in_all(server: &TestServer) -> u64 {
 }
 
 fn plan(server: &TestServer, connections: usize) -> Plan {
-    Plan::new(&server.server.settings(), Load { connections, tls_percent: 0, h2_percent: 0 })
+    let settings = server.server.settings();
+    Plan::new(&settings, Load { connections, ..Plan::load(&settings) })
 }
 
 fn typical(plan: &Plan, holder: Holder) -> u64 {
@@ -50,6 +55,33 @@ fn of_idle_connections_and_of_heads_that_come_in_pieces() {
             used(&server, holder) == planned
         });
     }
+}
+
+#[test]
+fn of_idle_connections_over_tls() {
+    const CONNECTIONS: usize = 40;
+    let certificates = Certificates::new();
+    let pair = certificates.server(&["localhost"]);
+    let text = format!(
+        "shards: 1\nlisten: [{{ address: \"127.0.0.1:0\", tls: {{ certificates: \
+         [{}] }} }}]\nmemory: {{ budget: 64MB }}",
+        pair.yaml()
+    );
+    let server = TestServer::from_yaml(&text, tempfile::tempdir().unwrap());
+    let connector = Dialer::trusting(&certificates).connector();
+    let mut clients: Vec<_> = (0..CONNECTIONS).map(|_| connector.connect(server.address)).collect();
+    for client in &mut clients {
+        assert_eq!(client.request("GET", "/", "Host: localhost\r\n").status, 200);
+    }
+    let plan = plan(&server, CONNECTIONS);
+    for holder in [Holder::Tls, Holder::Substrate] {
+        let planned = typical(&plan, holder);
+        wait_until(&format!("{}: {planned}, not {}", holder.label(), used(&server, holder)), || {
+            used(&server, holder) == planned
+        });
+    }
+    drop(clients);
+    wait_until("nothing is held for TLS", || used(&server, Holder::Tls) == 0);
 }
 
 #[test]

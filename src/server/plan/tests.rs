@@ -114,15 +114,16 @@ fn http2_is_the_profile_s_figures_and_part_of_the_connections() {
 const TLS: &str = "listen: [{ address: \"[::1]:1\", tls: { certificates: { certificate: c, key: k } } }]";
 
 #[test]
-fn tls_is_a_session_each_handshakes_up_to_their_limit_and_ciphertext_that_waits() {
+fn tls_is_a_session_each_handshakes_up_to_their_limit_and_records_on_their_way() {
     let plan = plan_of(TLS, 2000, 50, 0);
-    for (name, count, typical, unit) in [
-        ("sessions", 1000, 1000, 4 << 10),
-        ("handshakes", 512, 0, 8 << 10),
-        ("ciphertext", 1000, 100, 32 << 10),
+    for (name, holder, count, typical, unit) in [
+        ("sessions", Holder::Tls, 1000, 1000, 4 << 10),
+        ("handshakes", Holder::Tls, 512, 0, 8 << 10),
+        ("records", Holder::BuffersInUse, 1000, 0, 64 << 10),
+        ("ciphertext", Holder::BuffersInUse, 1000, 100, 28 << 10),
     ] {
         let term = term(&plan, name);
-        assert_eq!(term.holder, Some(Holder::Tls), "{name}");
+        assert_eq!(term.holder, Some(holder), "{name}");
         assert_eq!((term.count, term.typical_count, term.unit_bytes), (count, typical, unit), "{name}");
     }
     assert_eq!(term(&plan_of(TLS, 100, 100, 0), "handshakes").count, 100);
@@ -184,7 +185,7 @@ fn what_fits_fills_the_budget_to_95_percent_or_every_slot() {
     assert_eq!(fit(&plan, "active_worst").bound, Bound::Memory);
     assert_eq!(fit(&plan, "tls_handshake").unit_bytes, 64 + (12 << 10));
     assert_eq!(fit(&plan, "tls_idle").unit_bytes, 64 + (4 << 10));
-    assert_eq!(fit(&plan, "tls_active").unit_bytes, 64 + EXCHANGE_BYTES + (36 << 10));
+    assert_eq!(fit(&plan, "tls_active").unit_bytes, 64 + EXCHANGE_BYTES + (32 << 10));
     assert_eq!(fit(&plan, "h2_worst").unit_bytes, 64 + (100 << 10));
     // Given values may leave no room at all.
     let full = self::plan("shards: 2\nmemory: { budget: 32MB, response_cache: 24MB }");
