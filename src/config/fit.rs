@@ -444,7 +444,8 @@ mod tests {
         let tls = at(TLS, "budget: 16384GB");
         assert_eq!(of(&tls), (500 << 20, 512));
         let without = Settings { listeners: plain.listeners, ..tls.clone() };
-        assert_eq!(held(&tls) - held(&without), (500 << 20) + 512 * 12_288);
+        let of_shards = wide(tls.shards * sizes::TLS_SHARD_BYTES + sizes::CERTIFICATE_BYTES);
+        assert_eq!(held(&tls) - held(&without), (500 << 20) + 512 * 12_288 + of_shards);
     }
 
     #[test]

@@ -40,6 +40,12 @@ pub const OPEN_FILE_BYTES: usize = 576;
 /// shard beside the first, after large and pipelined requests to all of them: 1,305 KB anonymous, 50 KB of rings.
 pub const SHARD_BYTES: usize = 1360 << 10;
 
+/// What a shard takes to speak TLS: 82 KB to receive into, 60 KB that are encrypted, 64 KB of records.
+pub const TLS_SHARD_BYTES: usize = 208 << 10;
+
+/// A certificate with its chain, its key and what is stapled, as the server and each shard have them.
+pub const CERTIFICATE_BYTES: usize = 8 << 10;
+
 /// What the server takes however many shards it has: threads for blocking work and for logs, allocator arenas,
 /// metrics, a small configuration. The rest of the same measurement: 387 KB.
 pub const SERVER_BYTES: usize = 512 << 10;
@@ -54,12 +60,20 @@ pub const ROUTE_SHARD_BYTES: usize = 512;
 /// The table of clients' requests, once `limits.requests_per_ip` asks for it.
 pub const CLIENT_REQUESTS_BYTES: usize = 1 << 20;
 
+/// Certificates of all listeners.
+pub fn certificates(settings: &Settings) -> usize {
+    let tls = settings.listeners.iter().filter_map(|listener| listener.tls.as_ref());
+    tls.map(|tls| tls.certificates.len()).sum()
+}
+
 /// What runs the server, in use or not.
 pub fn substrate_bytes(settings: &Settings) -> usize {
     let shards = settings.shards.saturating_mul(SHARD_BYTES);
     let routes = settings.routes.len().saturating_mul(ROUTE_BYTES + settings.shards * ROUTE_SHARD_BYTES);
     let clients = if settings.limits.requests_per_ip > 0 { CLIENT_REQUESTS_BYTES } else { 0 };
-    [shards, routes, clients].into_iter().fold(SERVER_BYTES, usize::saturating_add)
+    let certificates = certificates(settings).saturating_mul(CERTIFICATE_BYTES);
+    let tls = if certificates > 0 { settings.shards.saturating_mul(TLS_SHARD_BYTES) } else { 0 };
+    [shards, routes, clients, certificates, tls].into_iter().fold(SERVER_BYTES, usize::saturating_add)
 }
 
 /// The slots of all shards, in use or not.

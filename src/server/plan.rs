@@ -7,9 +7,9 @@ use crate::{
     config::{
         Action, RESERVED_DESCRIPTORS, Settings,
         sizes::{
-            CLIENT_REQUESTS_BYTES, EXCHANGE_BYTES, OPEN_FILE_BYTES, RESERVED_SLOTS, ROUTE_BYTES,
-            ROUTE_SHARD_BYTES, SERVER_BYTES, SHARD_BYTES, SLOT_BYTES, TIER_BYTES, TLS_HANDSHAKE_BYTES,
-            TLS_IDLE_BYTES, TLS_SENDING_BYTES,
+            CERTIFICATE_BYTES, CLIENT_REQUESTS_BYTES, EXCHANGE_BYTES, OPEN_FILE_BYTES, RESERVED_SLOTS,
+            ROUTE_BYTES, ROUTE_SHARD_BYTES, SERVER_BYTES, SHARD_BYTES, SLOT_BYTES, TIER_BYTES,
+            TLS_HANDSHAKE_BYTES, TLS_IDLE_BYTES, TLS_SENDING_BYTES, TLS_SHARD_BYTES, certificates,
         },
     },
     log, memory,
@@ -190,6 +190,13 @@ fn standing(settings: &Settings, terms: &mut Vec<Term>) {
         Term::new("routes", Holder::Substrate, routes, ROUTE_BYTES + shards * ROUTE_SHARD_BYTES, "always"),
         Term::new("connection slots", Holder::Connections, slots, SLOT_BYTES, "always, used or not"),
     ]);
+    let certificates = certificates(settings);
+    if certificates > 0 {
+        terms.extend([
+            Term::new("shards, for TLS", Holder::Substrate, shards, TLS_SHARD_BYTES, "always"),
+            Term::new("certificates", Holder::Substrate, certificates, CERTIFICATE_BYTES, "always"),
+        ]);
+    }
     if settings.limits.requests_per_ip > 0 {
         let when = "always, for limits.requests_per_ip";
         terms.push(Term::new("requests of clients", Holder::Substrate, 1, CLIENT_REQUESTS_BYTES, when));

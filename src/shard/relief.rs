@@ -4,8 +4,8 @@
 //! | level | what is done |
 //! | --- | --- |
 //! | elevated | caches give up 30 % of what they hold |
-//! | high | the response cache is cleared, mapped files are let go, idle connections end, the pool keeps half as many free buffers; nothing new is cached |
-//! | critical | a quarter of the connections ends, on entering and once a second: the longest idle first, then those that hold most; new connections are told to come back later |
+//! | high | the response cache is cleared, mapped files are let go, idle connections end, those with TLS first, the pool keeps half as many free buffers; nothing new is cached |
+//! | critical | a quarter of the connections ends, on entering and once a second: idle ones first, then those that hold most; new connections are told to come back later |
 //!
 //! A level that is skipped on the way up is made up for. Admin connections are left alone.
 
@@ -62,20 +62,18 @@ impl Driver {
         self.count_relief(Relief::PoolHalved, 1);
     }
 
-    /// Ends up to `count` idle connections, those that have been idle longest first. A request that has come meanwhile
-    /// is answered. Returns how many there were.
+    /// Ends up to `count` idle connections: those with TLS first, which hold most, and of either kind those that have been
+    /// idle longest. A request that has come meanwhile is answered. Returns how many there were.
     fn end_idle(&mut self, count: usize) -> usize {
-        let mut idle: Vec<(u32, Key)> = self
+        let mut idle: Vec<((bool, u32), Key)> = self
             .slots
             .iter()
             .filter(|(_, slot)| slot.stage == Stage::Idle && !slot.flags.admin() && !slot.flags.close())
-            .map(|(index, slot)| (slot.deadline, Key::of(index, slot)))
-            .collect();
-        if count < idle.len() {
             // All wait equally long, so the earliest deadline is the oldest.
-            idle.select_nth_unstable_by_key(count, |(deadline, _)| *deadline);
-            idle.truncate(count);
-        }
+            .map(|(index, slot)| ((!slot.is_secure(), slot.deadline), Key::of(index, slot)))
+            .collect();
+        idle.sort_unstable_by_key(|(order, _)| *order);
+        idle.truncate(count);
         for (_, key) in &idle {
             if let Some(slot) = self.slot(*key) {
                 slot.ask_to_end();

@@ -26,7 +26,7 @@ use crate::{
     metrics::{Holder, TlsFailure},
     service::Site,
     sys::socket,
-    tls::{Acceptor, Output, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, Resumption, Session},
+    tls::{Acceptor, Material, Output, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, Resumption, Session},
 };
 
 /// Ciphertext of one write to a socket that may not take all of it: what waits then fits one medium and three small buffers.
@@ -80,8 +80,8 @@ struct Turn(Rc<Cell<usize>>);
 /// What a shard has for the TLS of all its connections.
 #[derive(Debug)]
 pub(super) struct Tls {
-    /// By listener.
-    acceptors: Vec<Option<Arc<Acceptor>>>,
+    /// By listener: whether it speaks TLS, and with what.
+    acceptors: Vec<(bool, Option<Arc<Acceptor>>)>,
     /// What was received, to be decrypted.
     received: Box<[u8]>,
     /// What is to be encrypted.
@@ -107,16 +107,25 @@ impl Tls {
 
     /// Takes over another site's certificates; connections go on with what they have.
     pub fn reload(&mut self, site: &Site, resumption: &Resumption) {
-        let acceptor = |material: &Option<crate::tls::Material>| material.as_ref()?.acceptor(resumption).ok();
-        self.acceptors = site.tls.iter().map(acceptor).collect();
-        if self.acceptors.iter().any(Option::is_some) {
-            self.restore();
-        }
+        let acceptor = |material: &Material| match material.acceptor(resumption) {
+            Ok(acceptor) => Some(acceptor),
+            Err(error) => {
+                tracing::error!(%error, "a listener cannot speak TLS and accepts nobody");
+                None
+            }
+        };
+        let materials = site.tls.iter().map(Option::as_ref);
+        self.acceptors = materials.map(|tls| (tls.is_some(), tls.and_then(acceptor))).collect();
+        self.restore();
     }
 
     /// Whether a listener speaks TLS.
     pub fn is_spoken_at(&self, listener: usize) -> bool {
-        self.acceptors.get(listener).is_some_and(Option::is_some)
+        self.acceptors.get(listener).is_some_and(|(is_spoken, _)| *is_spoken)
+    }
+
+    fn acceptor(&self, listener: u8) -> Option<&Acceptor> {
+        self.acceptors.get(usize::from(listener))?.1.as_deref()
     }
 
     /// Handshakes that hold memory.
@@ -124,8 +133,11 @@ impl Tls {
         self.in_progress.get()
     }
 
-    /// Buffers that a panic has lost are made anew.
+    /// Makes the buffers, also those that a panic has lost.
     pub fn restore(&mut self) {
+        if !self.acceptors.iter().any(|(is_spoken, _)| *is_spoken) {
+            return;
+        }
         if self.received.is_empty() {
             self.received = vec![0; SCRATCH_BYTES + RECORD_BYTES_MAX].into_boxed_slice();
         }
@@ -296,7 +308,7 @@ impl Worker {
         if secure.plain.is_some() {
             slot.flags.set_readable(true);
         }
-        let acceptor = self.tls.acceptors.get(usize::from(slot.listener)).and_then(Option::as_ref);
+        let acceptor = self.tls.acceptor(slot.listener);
         if !was_established && let Some(name) = acceptor.and_then(|acceptor| acceptor.take_server_name()) {
             secure.session.set_server_name(name);
         }
@@ -323,7 +335,7 @@ impl Worker {
             self.log_refused(slot, b"", 400);
             return false;
         }
-        let acceptor = self.tls.acceptors.get(usize::from(slot.listener)).and_then(Option::as_ref);
+        let acceptor = self.tls.acceptor(slot.listener);
         let held = self.share.reserve(Holder::Tls, TLS_HANDSHAKE_BYTES, Rank::Start);
         let session =
             acceptor.ok_or(TlsFailure::Internal).and_then(|acceptor| Session::new(acceptor.config()));
