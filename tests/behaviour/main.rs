@@ -42,3 +42,4 @@ mod sockets;
 mod status_page;
 mod system;
 mod tls_client;
+mod tls_configuration;

@@ -5,8 +5,10 @@ use std::{fs, io::Read as _, process::Stdio, thread};
 use crate::{
     admin::admin,
     browser::start_browser,
+    certificates::Certificates,
     harness::{Client, TestServer},
     system::skip,
+    tls_client::Dialer,
 };
 
 /// The page after so many seconds, and what the browser said about it. The browser's clock does not wait for the page, so
@@ -101,6 +103,37 @@ fn a_browser_draws_the_figures_of_a_running_server() {
     let largest = inside(&page, "largest", "section");
     assert!(largest.contains(&partial.stream.local_addr().unwrap().to_string()), "{largest}");
     assert!(page.contains("id=\"alarm\" role=\"alert\" hidden"), "the server answers");
+    assert!(inside(&page, "tls", "h2").starts_with(" hidden"), "nobody has spoken TLS");
+}
+
+#[test]
+fn the_page_tells_of_tls_once_it_is_spoken() {
+    let certificates = Certificates::new();
+    let pair = certificates.server(&["localhost"]);
+    let text = format!(
+        "shards: 1\nadmin: {{ address: \"127.0.0.1:0\" }}\nlisten: [{{ address: \"127.0.0.1:0\", tls: {{ certificates: \
+         [{}] }} }}]",
+        pair.yaml()
+    );
+    let server = TestServer::from_yaml(&text, tempfile::tempdir().unwrap());
+    let connector = Dialer::trusting(&certificates).connector();
+    for _ in 0..2 {
+        let mut client = connector.connect(server.address);
+        assert_eq!(client.request("GET", "/", "Host: localhost\r\n").status, 200);
+        client.close();
+    }
+    Client::connect(server.address).ask("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    let Some((page, console)) = page_after(&server, 4, || {}) else {
+        skip("no status page is drawn: there is no chromium");
+        return;
+    };
+    assert!(console.is_empty(), "{console:?}");
+    let tls = inside(&page, "tls", "section");
+    assert!(!tls.starts_with(" hidden"), "{tls}");
+    let tls = tls.replace(" class=\"\"", "");
+    for row in ["2 since start<", ">resumed</td><td>50", ">failed</td><td>1<", ">– plain http</td><td>1<"] {
+        assert!(tls.contains(row), "{row}: {tls}");
+    }
 }
 
 #[test]
