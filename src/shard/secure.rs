@@ -312,12 +312,10 @@ impl Worker {
         if !was_established && let Some(name) = acceptor.and_then(|acceptor| acceptor.take_server_name()) {
             secure.session.set_server_name(name);
         }
-        let is_established = secure.session.is_established();
-        if is_established && !was_established && fed.failure.is_none() {
-            self.end_handshake(slot);
-        }
+        let ends = !was_established && secure.session.is_established() && fed.failure.is_none();
+        let failure = if ends { self.end_handshake(slot).err() } else { fed.failure };
         self.send_output(slot)?;
-        if let Some(failure) = fed.failure {
+        if let Some(failure) = failure {
             return Err(self.fail(slot, failure));
         }
         if !kept {
@@ -361,13 +359,24 @@ impl Worker {
     }
 
     /// The handshake is complete: what it needed beyond the session is given back, and requests are waited for.
-    fn end_handshake(&mut self, slot: &mut Slot) {
-        let Some(secure) = slot.secure.as_deref_mut() else { return };
+    ///
+    /// # Errors
+    /// When the session cannot go on all the same: the client's certificate has expired, or there is no memory for it.
+    fn end_handshake(&mut self, slot: &mut Slot) -> Result<(), TlsFailure> {
+        let Some(secure) = slot.secure.as_deref_mut() else { return Ok(()) };
         secure.turn = None;
-        secure.held.shrink(TLS_IDLE_BYTES);
+        let bytes = TLS_IDLE_BYTES + secure.session.certificates_bytes();
+        secure.held.shrink(bytes);
+        if !secure.held.grow(bytes, Rank::Finish) {
+            return Err(TlsFailure::Memory);
+        }
+        if secure.session.has_outlived_certificate(self.now.unix_seconds) {
+            return Err(TlsFailure::ClientCertificateRefused);
+        }
         self.metrics.tls.handshakes[secure.session.kind() as usize].increment();
         slot.stage = Stage::Fresh;
         slot.deadline = self.deadlines.header(self.now);
+        Ok(())
     }
 
     /// TLS cannot go on. What tells the client is sent before or after.

@@ -93,6 +93,14 @@ pub fn client_subject(der: &[u8]) -> Option<Box<str>> {
     Some(text.0).filter(|text| !text.is_empty()).map(String::into_boxed_str)
 }
 
+/// Whether a certificate has expired. A session can be resumed for longer than the certificate is valid that it was made
+/// with, and the library does not look at it again.
+pub(super) fn has_expired(der: &[u8], unix_seconds: u64) -> bool {
+    Certificate::from_der(der).is_ok_and(|certificate| {
+        Moment(certificate.tbs_certificate.validity.not_after).unix_seconds() < unix_seconds
+    })
+}
+
 /// Takes text of a bounded length.
 struct Printable(String);
 

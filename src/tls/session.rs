@@ -11,7 +11,10 @@ use rustls::{
     unbuffered::{ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus},
 };
 
-use super::{Output, client_subject};
+use super::{
+    Output,
+    certificate::{client_subject, has_expired},
+};
 use crate::metrics::{Handshake, TlsFailure};
 
 /// The longest record that a peer may send: 2^14 bytes, 256 more in TLS 1.3 or 2,048 in TLS 1.2 (RFC 5246 6.2.3), and the
@@ -216,6 +219,18 @@ impl Session {
     /// Notes the name that the client asked for.
     pub fn set_server_name(&mut self, name: Box<str>) {
         self.server_name = Some(name);
+    }
+
+    /// What the session holds beyond that of a client which showed no certificate.
+    pub fn certificates_bytes(&self) -> usize {
+        let chain = self.connection.peer_certificates().unwrap_or_default();
+        chain.iter().map(|certificate| certificate.len()).sum()
+    }
+
+    /// Whether the session was resumed although the client's certificate has expired since it was made.
+    pub fn has_outlived_certificate(&self, unix_seconds: u64) -> bool {
+        self.connection.handshake_kind() == Some(HandshakeKind::Resumed)
+            && self.client_certificate().is_some_and(|certificate| has_expired(certificate, unix_seconds))
     }
 
     /// The certificate that the client showed, DER.

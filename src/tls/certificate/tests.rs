@@ -89,3 +89,12 @@ fn a_subject_is_never_cut() {
     assert_eq!(subject(|_| ()), None);
     assert_eq!(client_subject(b"no certificate"), None);
 }
+
+#[test]
+fn a_certificate_has_expired_after_its_last_second() {
+    let made = made(&["a.example"], |params| params.not_after = date_time_ymd(2030, 1, 2));
+    let last = facts(&made).not_after.unix_seconds();
+    assert!(!has_expired(&made.der(), last));
+    assert!(has_expired(&made.der(), last + 1));
+    assert!(!has_expired(b"no certificate", u64::MAX), "what cannot be read was never accepted");
+}
