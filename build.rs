@@ -8,13 +8,14 @@
 use std::{env, path::PathBuf};
 
 /// What the header is made of, in the header's order.
-const SOURCES: [&str; 9] = [
+const SOURCES: [&str; 10] = [
     "version.rs",
     "error.rs",
     "log.rs",
     "memory.rs",
     "config.rs",
     "request.rs",
+    "tls.rs",
     "handler.rs",
     "server.rs",
     "stats.rs",

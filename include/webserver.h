@@ -346,6 +346,32 @@ int webserver_config_add_listen_fd(struct webserver_config *config,
                                    int fd,
                                    struct webserver_error *err);
 
+// Adds a certificate to a listener and makes it HTTPS. `certificate` is PEM text, the server's own certificate first
+// and the intermediate ones after it; `key` is the PEM text of its private key, not encrypted. Both are copied, need
+// no NUL and have at most 512 KB. Your copy may be wiped at once; ours is freed with the configuration and the
+// servers that were started or reloaded from it.
+//
+// `address` is a listener's address as written in the configuration, or the name given to
+// webserver_config_add_listen_fd; NULL is every listener that was configured or added before, or the default address
+// when none was. A listener's first certificate is its default; further ones, 256 in all, are chosen by the name that
+// a client asks for. Other keys of "tls", such as "versions" and "client_ca", may be configured before, with
+// "certificates" or without. "listen", loaded or set later, replaces listeners together with their certificates.
+//
+// What is in the texts is looked at by webserver_start and webserver_reload, which answer WEBSERVER_E_CONFIG to a
+// certificate that has expired or a key that belongs to another. To renew one, make a new configuration with it and
+// call webserver_reload: new connections get it, those that are open go on.
+//
+// One thread at a time. Does not block. Errors, after which the configuration is unchanged: WEBSERVER_E_INVALID (no
+// such listener, or a text that is not PEM), WEBSERVER_E_CONFIG (a text that is too long or cut off, too many
+// certificates).
+int webserver_config_add_certificate(struct webserver_config *config,
+                                     const char *address,
+                                     const char *certificate,
+                                     size_t certificate_length,
+                                     const char *key,
+                                     size_t key_length,
+                                     struct webserver_error *err);
+
 // Sends the diagnostic log of servers that are started from this configuration to `log`, lines of
 // `max_level` and more severe (a WEBSERVER_LOG_ number). NULL or a level below WEBSERVER_LOG_ERROR turns it
 // off, which is the default. `log` and what `user` points to must live until the configuration and every
@@ -434,6 +460,47 @@ int webserver_reply(struct webserver_request *request,
                     const void *body,
                     size_t length);
 
+// Whether the request came over TLS: 1 or 0, and 0 for NULL.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+int webserver_request_is_tls(const struct webserver_request *request);
+
+// Whether the connection resumed an earlier session of its client instead of a full handshake: 1 or 0, and 0 without
+// TLS.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+int webserver_request_tls_resumed(const struct webserver_request *request);
+
+// The version of TLS: "TLSv1.2" or "TLSv1.3"; `data` is NULL without TLS. Later versions may add others.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_tls_version(const struct webserver_request *request);
+
+// The cipher suite by the name that IANA has for it, for example "TLS_AES_128_GCM_SHA256"; `data` is NULL without
+// TLS.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_tls_cipher(const struct webserver_request *request);
+
+// The host that the client asked for when it connected (SNI, RFC 6066 3), in lower case; `data` is NULL when it
+// asked for none, as clients do that were given an IP address, and without TLS. The Host of the request need not be
+// the same.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_tls_server_name(const struct webserver_request *request);
+
+// The subject of the certificate that the client showed and that an authority of client_ca has signed, for example
+// "CN=client 7,O=Example,C=DE" (RFC 4514): printable ASCII, whatever the certificate holds, and at most 1 KB. `data` is
+// NULL when the client showed none, when its subject is longer, and without TLS.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_tls_client_subject(const struct webserver_request *request);
+
+// That certificate, DER, without the intermediate ones; `data` is NULL when the client showed none and without TLS.
+//
+// The handler's thread, during its call. Does not block and cannot fail.
+struct webserver_slice webserver_request_tls_client_certificate(const struct webserver_request *request);
+
 // Adds a handler. `method` is in capitals, or NULL for every method; a handler for "GET" gets HEAD requests too,
 // unless another has those. `path` begins with "/" and is compared with the path after decoding: exactly, or as a
 // prefix when it ends in "/*" ("/a/*" is all that begins with "/a/"). It answers on every host. `flags` is
@@ -465,7 +532,8 @@ int webserver_config_add_handler(struct webserver_config *config,
 // When it fails, nothing is left running.
 //
 // Any thread; `config` must not be changed meanwhile. Blocks until the server runs or its start deadline
-// passes. Errors: WEBSERVER_E_CONFIG (it does not fit together), WEBSERVER_E_ADDRESS (the text names it),
+// passes; files of certificates are read meanwhile. Errors: WEBSERVER_E_CONFIG (it does not fit together, or a
+// certificate cannot be used: the text says which and why), WEBSERVER_E_ADDRESS (the text names it),
 // WEBSERVER_E_UNSUPPORTED (io_uring or locked memory; the text names the setting), WEBSERVER_E_LIMIT
 // (descriptors), WEBSERVER_E_IO, WEBSERVER_E_TIMEOUT.
 int webserver_start(const struct webserver_config *config,
@@ -480,10 +548,10 @@ int webserver_start(const struct webserver_config *config,
 // listener, or a unix socket).
 int webserver_port(const struct webserver_server *server, const char *address, uint16_t *out);
 
-// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, the number of
-// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another
-// change is an error that names the key, and the server goes on as it was. The callbacks for the log and for
-// memory pressure stay those that the server was started with.
+// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, certificates, the
+// number of connections and the sizes of caches and pools; the log gets a line for each key that is different.
+// Another change is an error that names the key, and the server goes on as it was. Files of certificates are read
+// again. The callbacks for the log and for memory pressure stay those that the server was started with.
 //
 // Any thread, until webserver_stop begins; `config` is not kept and must not be changed meanwhile. Blocks
 // until every shard has the new configuration. Errors: WEBSERVER_E_CONFIG, WEBSERVER_E_UNSUPPORTED,

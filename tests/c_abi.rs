@@ -5,7 +5,7 @@
 //! `WEBSERVER_WRITE_HEADER=1 cargo test --test c_abi header` writes `include/webserver.h` anew.
 
 // In a test a broken step is a failed test.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, clippy::needless_pass_by_value)]
 
 use std::{
     env, fs,
@@ -16,10 +16,14 @@ use std::{
     thread,
 };
 
+#[path = "behaviour/certificates.rs"]
+mod certificates;
 #[path = "c/handlers.rs"]
 mod handlers;
 #[path = "c/harness.rs"]
 mod harness;
+#[path = "c/https.rs"]
+mod https;
 
 use harness::{
     Host, Linkage, ROOT, Running, STATS_SIZE, compile, connect, get, library, site, skipped, wait_until,

@@ -45,6 +45,18 @@ pub(crate) unsafe fn text<'a>(pointer: *const c_char, wrong: &'static str) -> Re
     string.to_str().map_err(|_| Failure::invalid(wrong))
 }
 
+/// The same for a string that may be left out, as NULL.
+///
+/// # Safety
+/// As [`text`].
+pub(crate) unsafe fn optional_text<'a>(
+    pointer: *const c_char,
+    wrong: &'static str,
+) -> Result<Option<&'a str>, Failure> {
+    // SAFETY: the caller's duty above.
+    if pointer.is_null() { Ok(None) } else { unsafe { text(pointer, wrong) }.map(Some) }
+}
+
 /// A NUL-terminated path of any bytes; `missing` is the message for NULL.
 ///
 /// # Safety
@@ -61,12 +73,8 @@ pub(crate) unsafe fn path<'a>(pointer: *const c_char, missing: &'static str) -> 
 /// # Safety
 /// `pointer` is NULL or points to `length` bytes that nothing changes during `'a`.
 pub(crate) unsafe fn yaml<'a>(pointer: *const c_char, length: usize) -> Result<&'a str, Failure> {
-    output(pointer.cast_mut(), "text is NULL")?;
-    if length > isize::MAX as usize {
-        return Err(Failure::invalid("length is larger than any object"));
-    }
-    // SAFETY: not NULL, not longer than an object may be, and the caller's duty above.
-    let bytes = unsafe { slice::from_raw_parts(pointer.cast::<u8>(), length) };
+    // SAFETY: the caller's duty above.
+    let bytes = unsafe { bytes(pointer, length, "text is NULL")? };
     str::from_utf8(bytes).map_err(|wrong| {
         let before = String::from_utf8_lossy(&bytes[..wrong.valid_up_to()]);
         let line_start = before.rfind('\n').map_or(0, |newline| newline + 1);
@@ -75,6 +83,37 @@ pub(crate) unsafe fn yaml<'a>(pointer: *const c_char, length: usize) -> Result<&
         let place = Place { file: PathBuf::from("<text>"), line: small(line), column: small(column) };
         Error::new(ErrorKind::Config, "the text is not UTF-8").at(place).into()
     })
+}
+
+/// `length` bytes of UTF-8; `wrong` is the message for NULL and for other bytes.
+///
+/// # Safety
+/// As [`yaml`].
+pub(crate) unsafe fn sized_text<'a>(
+    pointer: *const c_char,
+    length: usize,
+    wrong: &'static str,
+) -> Result<&'a str, Failure> {
+    // SAFETY: the caller's duty above.
+    let bytes = unsafe { bytes(pointer, length, wrong)? };
+    str::from_utf8(bytes).map_err(|_| Failure::invalid(wrong))
+}
+
+/// `length` bytes; `missing` is the message for NULL.
+///
+/// # Safety
+/// As [`yaml`].
+pub(crate) unsafe fn bytes<'a>(
+    pointer: *const c_char,
+    length: usize,
+    missing: &'static str,
+) -> Result<&'a [u8], Failure> {
+    output(pointer.cast_mut(), missing)?;
+    if length > isize::MAX as usize {
+        return Err(Failure::invalid("length is larger than any object"));
+    }
+    // SAFETY: not NULL, not longer than an object may be, and the caller's duty above.
+    Ok(unsafe { slice::from_raw_parts(pointer.cast(), length) })
 }
 
 /// A line or column; past four billion the exact figure helps nobody.

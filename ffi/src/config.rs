@@ -164,6 +164,51 @@ pub unsafe extern "C" fn webserver_config_add_listen_fd(
     unsafe { error::report(&result, err) }
 }
 
+/// Adds a certificate to a listener and makes it HTTPS. `certificate` is PEM text, the server's own certificate first
+/// and the intermediate ones after it; `key` is the PEM text of its private key, not encrypted. Both are copied, need
+/// no NUL and have at most 512 KB. Your copy may be wiped at once; ours is freed with the configuration and the
+/// servers that were started or reloaded from it.
+///
+/// `address` is a listener's address as written in the configuration, or the name given to
+/// webserver_config_add_listen_fd; NULL is every listener that was configured or added before, or the default address
+/// when none was. A listener's first certificate is its default; further ones, 256 in all, are chosen by the name that
+/// a client asks for. Other keys of "tls", such as "versions" and "client_ca", may be configured before, with
+/// "certificates" or without. "listen", loaded or set later, replaces listeners together with their certificates.
+///
+/// What is in the texts is looked at by webserver_start and webserver_reload, which answer WEBSERVER_E_CONFIG to a
+/// certificate that has expired or a key that belongs to another. To renew one, make a new configuration with it and
+/// call webserver_reload: new connections get it, those that are open go on.
+///
+/// One thread at a time. Does not block. Errors, after which the configuration is unchanged: WEBSERVER_E_INVALID (no
+/// such listener, or a text that is not PEM), WEBSERVER_E_CONFIG (a text that is too long or cut off, too many
+/// certificates).
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn webserver_config_add_certificate(
+    config: *mut webserver_config,
+    address: *const c_char,
+    certificate: *const c_char,
+    certificate_length: usize,
+    key: *const c_char,
+    key_length: usize,
+    err: *mut webserver_error,
+) -> c_int {
+    let result = guard::call(|| {
+        // SAFETY: the caller's configuration, used by this thread alone.
+        let config = unsafe { argument::exclusive(config, NO_CONFIG)? };
+        // SAFETY: the caller's string.
+        let address = unsafe { argument::optional_text(address, "address is not UTF-8")? };
+        // SAFETY: the caller's `certificate_length` bytes.
+        let certificate = unsafe {
+            argument::sized_text(certificate, certificate_length, "certificate is NULL or not PEM text")?
+        };
+        // SAFETY: the caller's `key_length` bytes.
+        let key = unsafe { argument::sized_text(key, key_length, "key is NULL or not PEM text")? };
+        Ok(config.config.add_certificate(address, certificate, key)?)
+    });
+    // SAFETY: `err` is the caller's, NULL or a webserver_error.
+    unsafe { error::report(&result, err) }
+}
+
 /// Sends the diagnostic log of servers that are started from this configuration to `log`, lines of
 /// `max_level` and more severe (a WEBSERVER_LOG_ number). NULL or a level below WEBSERVER_LOG_ERROR turns it
 /// off, which is the default. `log` and what `user` points to must live until the configuration and every

@@ -76,12 +76,8 @@ pub unsafe extern "C" fn webserver_config_add_handler(
     let result = guard::call(|| {
         // SAFETY: the caller's configuration, used by this thread alone.
         let config = unsafe { argument::exclusive(config, NO_CONFIG)? };
-        let method = if method.is_null() {
-            None
-        } else {
-            // SAFETY: the caller's string.
-            Some(unsafe { argument::text(method, "method is not UTF-8")? })
-        };
+        // SAFETY: the caller's string.
+        let method = unsafe { argument::optional_text(method, "method is not UTF-8")? };
         // SAFETY: the caller's string.
         let path = unsafe { argument::text(path, "path is NULL or not UTF-8")? };
         check(flags)?;

@@ -26,4 +26,5 @@ mod memory;
 mod request;
 mod server;
 mod stats;
+mod tls;
 mod version;

@@ -7,7 +7,6 @@ use std::{
     cell::{Cell, OnceCell, RefCell},
     ffi::{c_char, c_int, c_void},
     io::Write as _,
-    slice,
 };
 
 use webserver_core::{
@@ -44,7 +43,7 @@ pub struct webserver_slice {
 
 /// A request, and the reply to it, during the call of its handler.
 pub struct webserver_request<'a> {
-    call: &'a Call<'a>,
+    pub(crate) call: &'a Call<'a>,
     context: &'a Context,
     peer: OnceCell<PeerText>,
     /// Rendered header fields of the reply.
@@ -281,7 +280,7 @@ impl<'a> webserver_request<'a> {
 ///
 /// # Safety
 /// `request` is NULL or the one that a handler was called with, during that call.
-unsafe fn read<'a>(
+pub(crate) unsafe fn read<'a>(
     request: *const webserver_request<'a>,
     of: impl for<'r> FnOnce(&'r webserver_request<'a>) -> Option<&'r [u8]>,
 ) -> webserver_slice {
@@ -304,12 +303,8 @@ unsafe fn bytes<'b>(pointer: *const c_void, length: usize) -> Result<&'b [u8], F
     if length == 0 {
         return Ok(&[]);
     }
-    argument::output(pointer.cast_mut(), "body is NULL and length is not 0")?;
-    if length > isize::MAX as usize {
-        return Err(Failure::invalid("length is larger than any object"));
-    }
-    // SAFETY: not NULL, not longer than an object may be, and the caller's duty above.
-    Ok(unsafe { slice::from_raw_parts(pointer.cast(), length) })
+    // SAFETY: the caller's duty above.
+    unsafe { argument::bytes(pointer.cast(), length, "body is NULL and length is not 0") }
 }
 
 /// The text of an address, made when it is first asked for.

@@ -30,7 +30,8 @@ pub(crate) const NO_SERVER: &str = "server is NULL";
 /// When it fails, nothing is left running.
 ///
 /// Any thread; `config` must not be changed meanwhile. Blocks until the server runs or its start deadline
-/// passes. Errors: WEBSERVER_E_CONFIG (it does not fit together), WEBSERVER_E_ADDRESS (the text names it),
+/// passes; files of certificates are read meanwhile. Errors: WEBSERVER_E_CONFIG (it does not fit together, or a
+/// certificate cannot be used: the text says which and why), WEBSERVER_E_ADDRESS (the text names it),
 /// WEBSERVER_E_UNSUPPORTED (io_uring or locked memory; the text names the setting), WEBSERVER_E_LIMIT
 /// (descriptors), WEBSERVER_E_IO, WEBSERVER_E_TIMEOUT.
 #[unsafe(no_mangle)]
@@ -75,12 +76,8 @@ pub unsafe extern "C" fn webserver_port(
         // SAFETY: the caller's server, which is not stopped during the call.
         let server = unsafe { argument::shared(server, NO_SERVER)? };
         argument::output(out, "out is NULL")?;
-        let name = if address.is_null() {
-            None
-        } else {
-            // SAFETY: the caller's string.
-            Some(unsafe { argument::text(address, "address is not UTF-8")? })
-        };
+        // SAFETY: the caller's string.
+        let name = unsafe { argument::optional_text(address, "address is not UTF-8")? };
         let port =
             server.server.port(name).ok_or(Failure::invalid("no listener with a port has that name"))?;
         // SAFETY: not NULL, and the caller's to write.
@@ -90,10 +87,10 @@ pub unsafe extern "C" fn webserver_port(
     error::status(&result)
 }
 
-/// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, the number of
-/// connections and the sizes of caches and pools; the log gets a line for each key that is different. Another
-/// change is an error that names the key, and the server goes on as it was. The callbacks for the log and for
-/// memory pressure stay those that the server was started with.
+/// Takes over another configuration, all or nothing: routes, handlers, headers, limits, timeouts, certificates, the
+/// number of connections and the sizes of caches and pools; the log gets a line for each key that is different.
+/// Another change is an error that names the key, and the server goes on as it was. Files of certificates are read
+/// again. The callbacks for the log and for memory pressure stay those that the server was started with.
 ///
 /// Any thread, until webserver_stop begins; `config` is not kept and must not be changed meanwhile. Blocks
 /// until every shard has the new configuration. Errors: WEBSERVER_E_CONFIG, WEBSERVER_E_UNSUPPORTED,

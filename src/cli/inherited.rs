@@ -75,7 +75,13 @@ impl Inherited {
                 Some(address) => written(address),
                 None => format!("LISTEN_FDS:{number}"),
             };
-            inherited.sockets.push(OpenSocket { name, address, origin: Origin::Supervisor, socket });
+            inherited.sockets.push(OpenSocket {
+                name,
+                address,
+                origin: Origin::Supervisor,
+                socket,
+                tls: None,
+            });
         }
         Ok(inherited)
     }
@@ -86,7 +92,7 @@ impl Inherited {
         let mut inherited = Inherited { predecessor: Some(ready), sockets: Vec::new() };
         for (number, origin, name) in handed.sockets {
             let (socket, address) = adopt(number, &format!("descriptor {number} handed over ({name})"))?;
-            inherited.sockets.push(OpenSocket { name, address, origin, socket });
+            inherited.sockets.push(OpenSocket { name, address, origin, socket, tls: None });
         }
         Ok(inherited)
     }

@@ -139,6 +139,20 @@ impl Node {
         }
     }
 
+    /// Changes the value of `key`, which is nothing (`Null`) when it was not there; this is a mapping afterwards.
+    pub(super) fn change(&mut self, key: &str, change: impl FnOnce(&mut Node)) {
+        if !matches!(self.value, Value::Map(_)) {
+            self.value = Value::Map(Vec::new());
+        }
+        let Value::Map(entries) = &mut self.value else { return };
+        let index = entries.iter().position(|entry| entry.key == key).unwrap_or_else(|| {
+            let nothing = Node { mark: self.mark.clone(), value: Value::Null };
+            entries.push(Entry::new(key, nothing));
+            entries.len() - 1
+        });
+        change(&mut entries[index].node);
+    }
+
     /// Lays `newer` over this tree: mappings merge key by key, everything else is replaced. A mapping
     /// that is left empty (`limits:` and nothing below) changes nothing.
     pub(super) fn merge(&mut self, newer: Node) {

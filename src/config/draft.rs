@@ -8,6 +8,7 @@ mod tls;
 use std::{ops::RangeInclusive, time::Duration};
 
 pub(super) use memory::{MemoryDraft, ResponseCacheDraft};
+pub(super) use tls::{CERTIFICATES_MAX, PEM_BYTES_MAX};
 
 use super::{
     document::{Mark, Node, Value},

@@ -4,7 +4,7 @@
 
 use std::{os::fd::OwnedFd, sync::Arc};
 
-use super::settings::{Address, Listener};
+use super::settings::{Address, Listener, Tls};
 
 /// Name of a socket that is for the admin listener.
 pub const ADMIN: &str = "admin";
@@ -33,6 +33,8 @@ pub struct OpenSocket {
     pub origin: Origin,
     /// The socket.
     pub socket: Arc<OwnedFd>,
+    /// How a listener speaks TLS that is none of the configuration's own.
+    pub tls: Option<Tls>,
 }
 
 impl OpenSocket {
@@ -68,6 +70,11 @@ impl Address {
     }
 }
 
+/// Nobody has said with these where to listen: a predecessor's say nothing about it.
+pub(super) fn are_none_but_predecessors(sockets: &[OpenSocket]) -> bool {
+    sockets.iter().all(|socket| socket.origin == Origin::Predecessor)
+}
+
 /// Moves the sockets that are for `listener` out of `free` and into it.
 pub(super) fn pair(listener: &mut Listener, admin: bool, free: &mut Vec<OpenSocket>) {
     let Some(first) = free.iter().find(|socket| socket.is_for(listener, admin)).cloned() else { return };
@@ -87,7 +94,7 @@ pub(super) fn remaining(mut free: Vec<OpenSocket>) -> (Vec<Listener>, Option<Lis
             name: first.name.clone(),
             address: Address::Inherited,
             connections: 0,
-            tls: None,
+            tls: first.tls.clone(),
             sockets,
         };
         if first.origin == Origin::Supervisor && first.name == ADMIN && admin.is_none() {
@@ -109,7 +116,7 @@ mod tests {
     fn socket(name: &str, bound: &str, origin: Origin) -> OpenSocket {
         let address = Listener::parse(bound, Path::new("/")).ok().map(|listener| listener.address);
         let any: OwnedFd = std::fs::File::open("/dev/null").unwrap().into();
-        OpenSocket { name: name.to_owned(), address, origin, socket: Arc::new(any) }
+        OpenSocket { name: name.to_owned(), address, origin, socket: Arc::new(any), tls: None }
     }
 
     fn resolve(text: &str, sockets: Vec<OpenSocket>, binary: bool) -> Settings {

@@ -5,6 +5,7 @@
 //! server's to try.
 
 mod address;
+mod certificates;
 mod diff;
 mod document;
 mod draft;
@@ -218,7 +219,7 @@ impl Config {
             return refused(format!("at most {LISTENERS_MAX} listeners can be added"));
         }
         let (name, socket) = (name.to_owned(), Arc::new(socket));
-        self.sockets.push(OpenSocket { name, address: None, origin: Origin::Host, socket });
+        self.sockets.push(OpenSocket { name, address: None, origin: Origin::Host, socket, tls: None });
         Ok(())
     }
 

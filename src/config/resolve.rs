@@ -8,8 +8,8 @@ mod memory;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use super::{
-    Host, OpenSocket, Origin,
-    draft::{Draft, LISTENERS_MAX, SHARDS},
+    Host, OpenSocket,
+    draft::{Draft, LISTENERS_MAX, Marked, SHARDS},
     fit, inherit,
     settings::{Action, Address, Limits, Listener, Memory, Route, Settings},
 };
@@ -90,13 +90,14 @@ fn resolve_listeners(
     mut admin: Option<Listener>,
     sockets: &[OpenSocket],
 ) -> Result<(Vec<Listener>, Option<Listener>)> {
+    check_certificates(draft)?;
     let mut free = sockets.to_vec();
     let mut listeners: Vec<Listener> = match &draft.listen {
         Some(listen) => listen.value.iter().map(|listener| listener.value.clone()).collect(),
         None => Vec::new(),
     };
-    if draft.listen.is_none() && free.iter().all(|socket| socket.origin == Origin::Predecessor) {
-        listeners.push(loopback(PORT));
+    if draft.listen.is_none() && inherit::are_none_but_predecessors(&free) {
+        listeners.push(default_listener());
     }
     for listener in &mut listeners {
         inherit::pair(listener, false, &mut free);
@@ -112,7 +113,7 @@ fn resolve_listeners(
             Some(listen) => {
                 return Err(listen.mark.error(ErrorKind::Config, "listen needs at least one address"));
             }
-            None => listeners.push(loopback(PORT)),
+            None => listeners.push(default_listener()),
         }
     }
     if listeners.len() > LISTENERS_MAX {
@@ -126,6 +127,18 @@ fn resolve_listeners(
         return Err(admin.mark.error(ErrorKind::Config, what));
     }
     Ok((listeners, admin))
+}
+
+/// Layers may leave certificates out, since others may have them; together they have one at least.
+fn check_certificates(draft: &Draft) -> Result<()> {
+    let listeners = draft.listen.iter().flat_map(|listen| &listen.value);
+    for (index, Marked { value: listener, mark }) in listeners.enumerate() {
+        if listener.tls.as_ref().is_some_and(|tls| tls.certificates.is_empty()) {
+            let what = format!("listen[{index}].tls needs certificates: at least one");
+            return Err(mark.error(ErrorKind::Config, what));
+        }
+    }
+    Ok(())
 }
 
 /// A target lies within the head, so a smaller bound of the head also bounds a target nobody spoke of. A burst that
@@ -229,6 +242,11 @@ fn product(left: usize, right: usize) -> u64 {
 
 pub(super) fn wide(count: usize) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Where a server listens that was not told.
+pub(super) fn default_listener() -> Listener {
+    loopback(PORT)
 }
 
 fn loopback(port: u16) -> Listener {

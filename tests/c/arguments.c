@@ -75,6 +75,38 @@ static void check_config(webserver_config *config) {
     webserver_config_set_log(config, NULL, 1000, NULL);
 }
 
+static void check_certificates(webserver_config *config) {
+    static const char text[] = "-----BEGIN SOMETHING-----\nAAAA\n-----END SOMETHING-----\n";
+    static const char path[] = "/etc/ssl/cert.pem", cut[] = "-----BEGIN SOMETHING-----\nAAAA\n";
+    const size_t length = sizeof text - 1;
+    webserver_error err = WEBSERVER_ERROR_INIT;
+
+    CHECK_CODE(webserver_config_add_certificate(NULL, NULL, text, length, text, length, &err), WEBSERVER_E_INVALID);
+    check_error(&err, WEBSERVER_E_INVALID, "config");
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, NULL, length, text, length, &err), WEBSERVER_E_INVALID);
+    check_error(&err, WEBSERVER_E_INVALID, "certificate");
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, text, length, NULL, length, &err), WEBSERVER_E_INVALID);
+    check_error(&err, WEBSERVER_E_INVALID, "key");
+    CHECK_CODE(webserver_config_add_certificate(config, "\xff", text, length, text, length, &err), WEBSERVER_E_INVALID);
+    check_error(&err, WEBSERVER_E_INVALID, "address");
+    CHECK_CODE(webserver_config_add_certificate(config, "[::1]:1", text, length, text, length, &err),
+               WEBSERVER_E_INVALID);
+    check_error(&err, WEBSERVER_E_INVALID, "[::1]:1");
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, text, (size_t)-1, text, length, &err),
+               WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, text, 0, text, length, &err), WEBSERVER_E_INVALID);
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, text, length, "\xff", 1, &err), WEBSERVER_E_INVALID);
+    /* Never the name of a file. */
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, path, sizeof path - 1, text, length, &err),
+               WEBSERVER_E_INVALID);
+    check_error(&err, WEBSERVER_E_INVALID, "PEM");
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, text, length, cut, sizeof cut - 1, &err),
+               WEBSERVER_E_CONFIG);
+    check_error(&err, WEBSERVER_E_CONFIG, "cut off");
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, cut, sizeof cut - 1, text, length, NULL),
+               WEBSERVER_E_CONFIG);
+}
+
 static void check_server(webserver_config *config) {
     webserver_error err = WEBSERVER_ERROR_INIT;
     webserver_server *server = (webserver_server *)config;
@@ -159,6 +191,7 @@ int main(int argc, char **argv) {
     CHECK_CODE(webserver_config_new(&config, NULL), WEBSERVER_OK);
     CHECK(config != NULL);
     check_config(config);
+    check_certificates(config);
     check_server(config);
     if (argc > 1 && strcmp(argv[1], "running") == 0)
         check_running(config);

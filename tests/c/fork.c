@@ -39,6 +39,7 @@ static void check_child(webserver_config *config, webserver_server *server) {
     CHECK_CODE(webserver_config_load_yaml(config, "", 0, NULL), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_config_set(config, "shards", "1", NULL), WEBSERVER_E_FORKED);
     CHECK_CODE(webserver_config_add_listen_fd(config, "a", 0, NULL), WEBSERVER_E_FORKED);
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, "", 0, "", 0, NULL), WEBSERVER_E_FORKED);
     webserver_config_set_log(config, NULL, 0, NULL);
     webserver_config_free(config);
     CHECK_CODE(webserver_start(config, &second, NULL), WEBSERVER_E_FORKED);

@@ -2,7 +2,10 @@
  * Handlers of a C host. Checks what it can by itself (arguments, when `drop` is called, calls from inside), then serves
  * handlers that check what they see and reply with it, for the test to look at from outside:
  *
- *     handlers FOLDER            prints the port; each line on stdin reloads; at its end stops and checks the drops
+ *     handlers FOLDER [CERTIFICATE KEY CA]
+ *
+ * prints the port; each line on stdin reloads; at its end stops and checks the drops. With PEM files it serves HTTPS, and
+ * asks clients for certificates that CA has signed.
  */
 #include <string.h>
 
@@ -10,6 +13,7 @@
 
 static webserver_config *shared_config;
 static webserver_server *shared_server;
+static char **tls_files;
 
 /* What `user` points to. */
 struct owned {
@@ -164,6 +168,26 @@ static int facts(void *user, webserver_request *request) {
     return WEBSERVER_DONE;
 }
 
+/* The same of its TLS, the certificate in hexadecimal digits. */
+static int tls_facts(void *user, webserver_request *request) {
+    webserver_slice certificate = webserver_request_tls_client_certificate(request);
+    char text[8192];
+    size_t length = 0, index;
+    (void)user;
+    length += (size_t)sprintf(text, "is_tls=%d\nresumed=%d\n", webserver_request_is_tls(request),
+                              webserver_request_tls_resumed(request));
+    length += append(text + length, "version", webserver_request_tls_version(request));
+    length += append(text + length, "cipher", webserver_request_tls_cipher(request));
+    length += append(text + length, "server_name", webserver_request_tls_server_name(request));
+    length += append(text + length, "client_subject", webserver_request_tls_client_subject(request));
+    length += (size_t)sprintf(text + length, "client_certificate=%s", certificate.data == NULL ? "NULL" : "");
+    CHECK(certificate.length < 2048);
+    for (index = 0; index < certificate.length; index++)
+        length += (size_t)sprintf(text + length, "%02x", (unsigned)(unsigned char)certificate.data[index]);
+    CHECK_CODE(webserver_reply(request, 200, text, length), WEBSERVER_OK);
+    return WEBSERVER_DONE;
+}
+
 static int echo(void *user, webserver_request *request) {
     webserver_slice body = webserver_request_body(request);
     (void)user;
@@ -178,6 +202,11 @@ static int null_arguments(void *user, webserver_request *request) {
     CHECK(webserver_request_query(NULL).data == NULL && webserver_request_peer(NULL).data == NULL);
     CHECK(webserver_request_version(NULL).data == NULL && webserver_request_body(NULL).data == NULL);
     CHECK(webserver_request_header(NULL, "Host").data == NULL);
+    CHECK(webserver_request_is_tls(NULL) == 0 && webserver_request_tls_resumed(NULL) == 0);
+    CHECK(webserver_request_tls_version(NULL).data == NULL && webserver_request_tls_cipher(NULL).data == NULL);
+    CHECK(webserver_request_tls_server_name(NULL).data == NULL);
+    CHECK(webserver_request_tls_client_subject(NULL).data == NULL);
+    CHECK(webserver_request_tls_client_certificate(NULL).data == NULL);
     CHECK(webserver_request_header(request, NULL).data == NULL);
     CHECK(webserver_request_header(request, "\xff").data == NULL);
     CHECK_CODE(webserver_reply_header(NULL, "A", "b"), WEBSERVER_E_INVALID);
@@ -278,6 +307,7 @@ static int calls(void *user, webserver_request *request) {
     CHECK_CODE(webserver_config_set(shared_config, "shards", "1", NULL), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_config_add_handler(shared_config, NULL, "/x", WEBSERVER_HANDLER_INLINE, done, NULL, NULL, NULL),
                WEBSERVER_E_STATE);
+    CHECK_CODE(webserver_config_add_certificate(shared_config, NULL, "", 0, "", 0, NULL), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_start(shared_config, &server, NULL), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_reload(shared_server, shared_config, NULL), WEBSERVER_E_STATE);
     CHECK_CODE(webserver_reopen_logs(shared_server, NULL), WEBSERVER_E_STATE);
@@ -315,6 +345,23 @@ static int user_data(void *user, webserver_request *request) {
     return WEBSERVER_DONE;
 }
 
+static void add_tls(webserver_config *config) {
+    static char texts[2][16384];
+    size_t lengths[2], index;
+    char listen[1024];
+    for (index = 0; index < 2; index++) {
+        FILE *file = fopen(tls_files[index], "rb");
+        CHECK(file != NULL);
+        lengths[index] = fread(texts[index], 1, sizeof texts[index], file);
+        fclose(file);
+    }
+    sprintf(listen, "[{ address: \"127.0.0.1:0\", tls: { client_ca: \"%.800s\", client_certificates: optional } }]",
+            tls_files[2]);
+    CHECK_CODE(webserver_config_set(config, "listen", listen, NULL), WEBSERVER_OK);
+    CHECK_CODE(webserver_config_add_certificate(config, "127.0.0.1:0", texts[0], lengths[0], texts[1], lengths[1], NULL),
+               WEBSERVER_OK);
+}
+
 static webserver_config *serve(const char *folder, struct owned *owned, const char *user) {
     static const struct {
         const char *method, *path;
@@ -323,11 +370,13 @@ static webserver_config *serve(const char *folder, struct owned *owned, const ch
         {NULL, "/facts/*", facts},  {"POST", "/echo", echo},        {NULL, "/null", null_arguments},
         {NULL, "/twice", twice},    {NULL, "/fields", header_fields}, {NULL, "/status/*", status},
         {NULL, "/calls", calls},    {NULL, "/return/*", returned},  {NULL, "/large", large},
-        {NULL, "/files/*", next},
+        {NULL, "/files/*", next},   {NULL, "/tls", tls_facts},
     };
     webserver_config *config = configure(owned);
     size_t index;
     CHECK_CODE(webserver_config_set(config, "root", folder, NULL), WEBSERVER_OK);
+    if (tls_files != NULL)
+        add_tls(config);
     for (index = 0; index < sizeof handlers / sizeof *handlers; index++)
         CHECK_CODE(webserver_config_add_handler(config, handlers[index].method, handlers[index].path,
                                                 WEBSERVER_HANDLER_INLINE, handlers[index].handler, NULL, NULL, NULL),
@@ -347,6 +396,8 @@ int main(int argc, char **argv) {
         check_drops();
         return 0;
     }
+    if (argc == 5)
+        tls_files = argv + 2;
     shared_config = serve(argv[1], &first, "first");
     CHECK_CODE(webserver_start(shared_config, &shared_server, NULL), WEBSERVER_OK);
     CHECK_CODE(webserver_port(shared_server, NULL, &port), WEBSERVER_OK);

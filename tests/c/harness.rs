@@ -6,7 +6,7 @@
 
 use std::{
     env, fmt, fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read, Write},
     net::TcpStream,
     path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Output, Stdio},
@@ -325,7 +325,17 @@ pub fn get(port: u16, path: &str) -> Answer {
 
 /// One request on a connection of its own. `fields` are header fields, each ended.
 pub fn ask(port: u16, method: &str, target: &str, fields: &str, body: &str) -> Answer {
-    let mut stream = connect(port);
+    ask_over(connect(port), method, target, fields, body)
+}
+
+/// The same over a connection that is there.
+pub fn ask_over(
+    mut stream: impl Read + Write,
+    method: &str,
+    target: &str,
+    fields: &str,
+    body: &str,
+) -> Answer {
     let length = if body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", body.len()) };
     write!(
         stream,

@@ -4,6 +4,7 @@
  *
  *   new C | free C                        yaml C TEXT (\n is a newline) | file C PATH | set C KEY VALUE
  *   listen C NAME                         opens a socket on a free port, adds it, closes its own: CODE PORT
+ *   certificate C ADDRESS CERTIFICATE KEY   adds what is in the files, from memory; ADDRESS is - for NULL
  *   log C LEVEL | lines                   lines: 0 LINES REFUSED: calls from inside the callback, and how
  *                                         many of its lines found every such call refused
  *   start C S | reload S C                on failure: CODE LINE COLUMN ERRNO TEXT (as for yaml, file, set)
@@ -32,6 +33,7 @@
 
 #define SLOTS 4
 #define METRICS_MAX (1 << 20)
+#define PEM_MAX (1 << 20)
 
 static webserver_config *configs[SLOTS];
 static webserver_server *servers[SLOTS];
@@ -100,6 +102,35 @@ static void add_listener(webserver_config *config, const char *name) {
         printf("0 %u\n", ntohs(address.sin_port));
     else
         answer(code, &err);
+}
+
+static char *read_whole(const char *path, size_t *length) {
+    FILE *file = fopen(path, "rb");
+    char *text = malloc(PEM_MAX);
+    CHECK(file != NULL && text != NULL);
+    *length = fread(text, 1, PEM_MAX, file);
+    CHECK(feof(file));
+    fclose(file);
+    return text;
+}
+
+static void add_certificate(webserver_config *config, char *words) {
+    webserver_error err = WEBSERVER_ERROR_INIT;
+    const char *address = strtok(words, " "), *certificate_path = strtok(NULL, " "), *key_path = strtok(NULL, " ");
+    size_t certificate_length, key_length;
+    char *certificate, *key;
+    int code;
+    CHECK(key_path != NULL);
+    certificate = read_whole(certificate_path, &certificate_length);
+    key = read_whole(key_path, &key_length);
+    code = webserver_config_add_certificate(config, strcmp(address, "-") == 0 ? NULL : address, certificate,
+                                            certificate_length, key, key_length, &err);
+    /* They were copied. */
+    memset(certificate, 'x', certificate_length);
+    memset(key, 'x', key_length);
+    free(certificate);
+    free(key);
+    answer(code, &err);
 }
 
 static void print_stats(const webserver_server *server, size_t size) {
@@ -197,6 +228,9 @@ static int obey(const char *command, char *rest) {
     } else if (strcmp(command, "listen") == 0) {
         webserver_config *config = configs[slot(&rest)];
         add_listener(config, rest);
+    } else if (strcmp(command, "certificate") == 0) {
+        webserver_config *config = configs[slot(&rest)];
+        add_certificate(config, rest);
     } else if (strcmp(command, "log") == 0) {
         webserver_config *config = configs[slot(&rest)];
         webserver_config_set_log(config, count_line, atoi(rest), &log_lines);

@@ -15,12 +15,13 @@ use crate::{
 };
 
 /// Most certificates of one listener.
-const CERTIFICATES_MAX: usize = 256;
+pub(in crate::config) const CERTIFICATES_MAX: usize = 256;
 
 /// Longest PEM text, in bytes: room for a bundle of every public authority.
-const PEM_BYTES_MAX: usize = 512 << 10;
+pub(in crate::config) const PEM_BYTES_MAX: usize = 512 << 10;
 
-/// How a listener speaks TLS.
+/// How a listener speaks TLS. Certificates may be left out: a program adds them from its memory. That there are any in the
+/// end is looked at when the layers are one.
 pub(super) fn read_tls(field: &Field<'_>) -> Result<Tls> {
     const KEYS: [&str; 5] =
         ["certificates", "versions", "client_ca", "client_certificates", "ticket_key_file"];
@@ -38,9 +39,6 @@ pub(super) fn read_tls(field: &Field<'_>) -> Result<Tls> {
             "ticket_key_file" => ticket_key_file = Some(entry.path()?),
             _ => return Err(entry.unknown(&KEYS, &[])),
         }
-    }
-    if certificates.is_empty() {
-        return Err(field.at_key(format!("{} needs certificates: at least one", field.path)));
     }
     let client_auth = match (ca, optional) {
         (Some(ca), optional) => {
@@ -221,7 +219,6 @@ mod tests {
     #[test]
     fn what_is_missing_or_wrong_is_told_where_it_stands() {
         for (text, told) in [
-            (String::new(), "f:1:1: tls needs certificates: at least one"),
             ("certificates: [{ key: k }]".into(), "f:2:20: tls.certificates[0] needs a certificate"),
             (
                 "certificates: [{ certificate: c }]".into(),
