@@ -167,6 +167,12 @@ impl Buffer {
         &self[self.start..self.end]
     }
 
+    /// The same, to be changed.
+    pub fn filled_mut(&mut self) -> &mut [u8] {
+        let (start, end) = (self.start, self.end);
+        &mut self.storage()[start..end]
+    }
+
     /// Number of filled bytes.
     pub fn filled_len(&self) -> usize {
         self.end - self.start

@@ -186,12 +186,21 @@ impl Worker {
     /// Nothing came. A connection that has answered its requests gives back what it held, and ends if a drain has
     /// asked it to.
     fn rest(&mut self, slot: &mut Slot) -> Step {
-        if matches!(slot.stage, Stage::Fresh | Stage::Idle)
-            && slot.secure.as_ref().is_some_and(|secure| secure.is_amid_record())
-        {
-            // A part of a record is held for it, like a part of a head.
-            slot.stage = Stage::Head;
-            slot.deadline = self.deadlines.header(self.now);
+        let is_amid_record = slot.secure.as_ref().map(|secure| secure.is_amid_record());
+        match slot.stage {
+            Stage::Fresh | Stage::Idle if is_amid_record == Some(true) => {
+                // A part of a record is held for it, like a part of a head.
+                slot.stage = Stage::Head;
+                slot.deadline = self.deadlines.header(self.now);
+            }
+            Stage::Head if is_amid_record == Some(false) => {
+                // The record had nothing of a request.
+                slot.stage = if slot.requests == 0 { Stage::Fresh } else { Stage::Idle };
+                if slot.stage == Stage::Idle {
+                    self.begin_idle(slot);
+                }
+            }
+            _ => {}
         }
         if slot.stage == Stage::Idle {
             if slot.flags.close() {

@@ -30,7 +30,7 @@ use crate::{
     config::{BufferPools, Settings},
     error::{Error, ErrorKind, Result},
     memory::{Level, Rank, Reservation, Share},
-    metrics::{Holder, Registry, TlsFailure},
+    metrics::{Holder, Registry},
     runtime::{self, Local, Mailbox, Parking, yield_now},
     sys::{
         epoll::{self, Epoll, Event},
@@ -305,8 +305,8 @@ impl Driver {
         slot.flags.set_readable(slot.flags.readable() || readable);
         if event.broken() {
             // Reset, or closed in both directions: nobody is left to read an answer.
-            if slot.stage == Stage::Handshake {
-                self.worker.metrics.tls.failures[TlsFailure::Left as usize].increment();
+            if let Some(slot) = self.slots.get(key.index as usize) {
+                self.worker.note_truncation(slot);
             }
             self.close(key);
             return;

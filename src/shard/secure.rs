@@ -183,12 +183,20 @@ impl Secure {
         while !plain.is_empty() {
             let small = self.sent_bytes < SMALL_RECORDS_BYTES && self.sent_bytes + left > ONE_RECORD_BYTES;
             let count = plain.len().min(if small { SMALL_RECORD_BYTES } else { LARGE_RECORD_BYTES });
-            self.session.seal(&plain[..count], output).map_err(|_| io::ErrorKind::ConnectionAborted)?;
+            let begun = self.received.as_mut().map_or(&mut [][..], Buffer::filled_mut);
+            self.session
+                .seal(begun, &plain[..count], output)
+                .map_err(|_| io::ErrorKind::ConnectionAborted)?;
             self.sent_bytes = self.sent_bytes.saturating_add(count);
             left = left.saturating_sub(count);
             plain = &plain[count..];
         }
         Ok(())
+    }
+
+    fn say_goodbye(&mut self, output: &mut Output) {
+        let begun = self.received.as_mut().map_or(&mut [][..], Buffer::filled_mut);
+        self.session.say_goodbye(begun, output);
     }
 
     /// Sends records that waited. Says how many bytes, and whether all are gone.
@@ -266,13 +274,13 @@ impl Worker {
             }
         }
         let end = buffer.len().max(RECORD_BYTES_MAX).max(carried + Tier::Small.bytes()).min(scratch.len());
-        let count = match self.receive_bytes(slot, &mut scratch[carried..end])? {
+        let received = self.receive_bytes(slot, &mut scratch[carried..end]);
+        if matches!(received, Ok(Received::End) | Err(_)) {
+            self.note_truncation(slot);
+        }
+        let count = match received? {
             Received::Bytes(count) => count,
-            Received::Nothing => return Ok(Some(Received::Nothing)),
-            Received::End => {
-                self.note_truncation(slot);
-                return Ok(Some(Received::End));
-            }
+            nothing => return Ok(Some(nothing)),
         };
         if slot.secure.is_none() && !self.begin_secure(slot, scratch[0]) {
             return Err(io::ErrorKind::ConnectionAborted.into());
@@ -314,10 +322,11 @@ impl Worker {
         }
         let ends = !was_established && secure.session.is_established() && fed.failure.is_none();
         let failure = if ends { self.end_handshake(slot).err() } else { fed.failure };
-        self.send_output(slot)?;
+        let sent = self.send_output(slot);
         if let Some(failure) = failure {
             return Err(self.fail(slot, failure));
         }
+        sent?;
         if !kept {
             return Err(self.fail(slot, TlsFailure::Memory));
         }
@@ -387,11 +396,15 @@ impl Worker {
         io::ErrorKind::ConnectionAborted.into()
     }
 
-    /// The client has gone without a word.
-    fn note_truncation(&mut self, slot: &Slot) {
+    /// The client has gone without a word, if TLS is spoken and it has not said goodbye.
+    pub(super) fn note_truncation(&self, slot: &Slot) {
         match slot.secure.as_deref() {
+            Some(secure) if secure.session.is_peer_closed() => {}
             Some(secure) if secure.session.is_established() => self.metrics.tls.truncated.increment(),
-            _ => self.metrics.tls.failures[TlsFailure::Left as usize].increment(),
+            _ if slot.stage == Stage::Handshake => {
+                self.metrics.tls.failures[TlsFailure::Left as usize].increment();
+            }
+            _ => {}
         }
     }
 
@@ -422,7 +435,7 @@ impl Worker {
             };
             secure.seal(&self.tls.plain[..count], left, &mut self.tls.output)?;
             if is_last {
-                secure.session.say_goodbye(&mut self.tls.output);
+                secure.say_goodbye(&mut self.tls.output);
             }
             if !self.send_output(slot)? {
                 return self.keep_collected(slot).map(|()| false);
@@ -491,7 +504,7 @@ impl Worker {
     /// Says goodbye to a client whose connection ends as it should, if the socket takes it.
     pub(super) fn say_goodbye(&mut self, slot: &mut Slot) {
         let Some(secure) = slot.secure.as_deref_mut().filter(|_| !slot.flags.alerted()) else { return };
-        secure.session.say_goodbye(&mut self.tls.output);
+        secure.say_goodbye(&mut self.tls.output);
         // Who does not hear it sees the connection end.
         let _ = self.send_output(slot);
     }

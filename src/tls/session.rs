@@ -155,7 +155,7 @@ impl Session {
                 Ok(_) => Some(TlsFailure::Internal),
                 Err(error) => {
                     let failure = reason(&error);
-                    self.take_alert(output);
+                    self.take_alert(&mut input[used + discard..], output);
                     Some(failure)
                 }
             };
@@ -171,12 +171,13 @@ impl Session {
         Fed { used: used.min(input.len()), failure }
     }
 
-    /// Encrypts `plain`, at most 16 KB less [`RECORD_OVERHEAD_BYTES`], as one record at the end of `output`.
+    /// Encrypts `plain`, at most 16 KB less [`RECORD_OVERHEAD_BYTES`], as one record at the end of `output`. `begun` is what
+    /// [`Session::feed`] has left unused of its last input: the library knows places in it, and looks at them.
     ///
     /// # Errors
     /// When the session cannot send any more.
-    pub fn seal(&mut self, plain: &[u8], output: &mut Output) -> Result<(), TlsFailure> {
-        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(&mut []);
+    pub fn seal(&mut self, begun: &mut [u8], plain: &[u8], output: &mut Output) -> Result<(), TlsFailure> {
+        let UnbufferedStatus { state, .. } = self.connection.process_tls_records(begun);
         let Ok(ConnectionState::WriteTraffic(mut traffic)) = state else { return Err(TlsFailure::Internal) };
         let mut room_bytes = plain.len() + RECORD_OVERHEAD_BYTES + PENDING_BYTES;
         loop {
@@ -193,13 +194,13 @@ impl Session {
         }
     }
 
-    /// Says that nothing more will be sent (`close_notify`, RFC 8446 6.1); once.
-    pub fn say_goodbye(&mut self, output: &mut Output) {
+    /// Says that nothing more will be sent (`close_notify`, RFC 8446 6.1); once. `begun` as in [`Session::seal`].
+    pub fn say_goodbye(&mut self, begun: &mut [u8], output: &mut Output) {
         if !self.is_established || std::mem::replace(&mut self.said_goodbye, true) {
             return;
         }
         if let UnbufferedStatus { state: Ok(ConnectionState::WriteTraffic(mut traffic)), .. } =
-            self.connection.process_tls_records(&mut [])
+            self.connection.process_tls_records(begun)
             && let Ok(count) = traffic.queue_close_notify(output.room(PENDING_BYTES))
         {
             output.add(count);
@@ -265,10 +266,10 @@ impl Session {
         }
     }
 
-    /// After a failure: the alert that tells the peer.
-    fn take_alert(&mut self, output: &mut Output) {
+    /// After a failure: the alert that tells the peer. `rest` is what the input has beyond what was used.
+    fn take_alert(&mut self, rest: &mut [u8], output: &mut Output) {
         loop {
-            match self.connection.process_tls_records(&mut []).state {
+            match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::EncodeTlsData(data)) => {
                     if encode(data, output).is_err() {
                         return;
