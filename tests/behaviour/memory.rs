@@ -22,7 +22,7 @@ use crate::harness::{Client, TestServer, content, wait_until, write};
 const BUDGET: u64 = 64 << 20;
 
 /// Says how long the body was.
-struct Length;
+pub struct Length;
 
 impl Handler for Length {
     fn handle(self: Rc<Self>, call: &Call<'_>, _: &Rc<Context>) -> Outcome {
@@ -37,7 +37,7 @@ impl Handler for Length {
 }
 
 /// Answers a megabyte of its own.
-struct Large;
+pub struct Large;
 
 impl Handler for Large {
     fn handle(self: Rc<Self>, _: &Call<'_>, _: &Rc<Context>) -> Outcome {
@@ -66,7 +66,7 @@ impl Handler for Careful {
 }
 
 /// Answers when the file `go` is there.
-struct Later(std::path::PathBuf);
+pub struct Later(pub std::path::PathBuf);
 
 impl Handler for Later {
     fn handle(self: Rc<Self>, _: &Call<'_>, _: &Rc<Context>) -> Outcome {

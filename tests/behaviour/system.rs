@@ -300,6 +300,22 @@ pub fn bound_receive_buffer(stream: &TcpStream) {
     });
 }
 
+/// Makes the close of a connection a reset.
+pub fn reset_on_close(stream: &TcpStream) {
+    let linger = libc::linger { l_onoff: 1, l_linger: 0 };
+    let length = libc::socklen_t::try_from(size_of::<libc::linger>()).unwrap();
+    // SAFETY: the value lives for the call and has the size that is passed.
+    check(unsafe {
+        libc::setsockopt(
+            stream.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_LINGER,
+            (&raw const linger).cast(),
+            length,
+        )
+    });
+}
+
 /// Asks something in a child after fork, which then ends at once. The child has this thread alone.
 pub fn fork_and_wait(ask: impl FnOnce() -> bool) -> bool {
     // SAFETY: the child calls `ask` and `_exit`; the C library keeps its allocator usable in it.

@@ -254,6 +254,13 @@ impl TlsClient {
         self.expect_finish();
     }
 
+    /// Waits for the server's goodbye: close_notify, then FIN.
+    #[track_caller]
+    pub fn expect_goodbye(&mut self) {
+        self.expect_finish();
+        assert_eq!(self.stream.socket.read(&mut [0; 16]).unwrap(), 0, "bytes after close_notify");
+    }
+
     /// Changes the keys and asks the peer to do the same (KeyUpdate, TLS 1.3).
     pub fn update_keys(&mut self) {
         self.stream.tls.refresh_traffic_keys().unwrap();
