@@ -155,7 +155,8 @@ pub fn start_nginx(workers: usize, http: &str, site: &Path, parent: &Path) -> Ou
     start_as(Kind::Nginx, site, parent, 0, &Wishes { memory: "", workers, http, tls: None })
 }
 
-/// What servers speak TLS with: all of them both versions, with tickets and a cache of sessions.
+/// What servers speak TLS with: all of them both versions, with tickets and a cache of sessions. nginx sends one ticket, as this
+/// project's server does; h2o cannot be told to.
 pub struct Secured<'a> {
     /// PEM.
     pub certificate: &'a Path,
@@ -175,7 +176,7 @@ pub fn start_secured(kind: Kind, site: &Path, parent: &Path, secured: &Secured<'
     let http = format!(
         "ssl_certificate \"{}\"; ssl_certificate_key \"{}\"; ssl_protocols TLSv1.2 TLSv1.3; \
          ssl_ecdh_curve X25519:prime256v1; ssl_session_cache shared:tls:10m; ssl_session_timeout 1h; \
-         ssl_session_tickets on;",
+         ssl_session_tickets on; ssl_conf_command NumTickets 1;",
         secured.certificate.display(),
         secured.key.display()
     );

@@ -3,7 +3,7 @@
 use super::{File, Resumes, Site, Version, client::Client, config};
 use crate::common::{Outcome, servers::Kind};
 
-/// Connections that come and go before memory is looked at.
+/// Connections that come before memory is looked at, and stay: what they left behind would serve others.
 const WARMING: usize = 64;
 
 /// What was served before connections are idle, for each version.
@@ -20,7 +20,7 @@ pub const GOAL_BYTES: f64 = 4096.0;
 pub struct Held {
     /// Grown for each connection.
     pub each: f64,
-    /// Of the warm server without connections, with what it has allocated in advance.
+    /// Of the warm server with [`WARMING`] connections, and what it has allocated in advance.
     pub before: u64,
 }
 
@@ -36,19 +36,16 @@ pub fn measure(
 ) -> Outcome<Held> {
     let failed = |error: String| format!("{}, {title}: {error}", kind.name());
     let server = site.serve(kind, file)?;
-    drop(open(server.port, version, file, WARMING).map_err(failed)?);
+    let warming = open(server.port, version, file, WARMING).map_err(failed)?;
     let before = server.process.resident_bytes();
     let held = open(server.port, version, file, connections).map_err(failed)?;
     let after = server.process.resident_bytes();
     if before == 0 || after == 0 {
         return Err(failed("its memory cannot be read".to_owned()));
     }
+    drop(warming);
     let each = after.saturating_sub(before) as f64 / held.len() as f64;
-    println!(
-        "{title} {:<6} {each:>7.0} B a connection, {:.1} MB before the first",
-        kind.name(),
-        before as f64 / 1e6
-    );
+    println!("{title} {:<6} {each:>7.0} B a connection, {:.1} MB before", kind.name(), before as f64 / 1e6);
     Ok(Held { each, before })
 }
 

@@ -88,7 +88,8 @@ pub fn config(version: Version, resumes: Resumes) -> Outcome<Arc<ClientConfig>> 
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     config.resumption = match resumes {
-        Resumes::Never => Resumption::disabled(),
+        // It takes tickets as others do, and forgets them.
+        Resumes::Never => Resumption::disabled().tls12_resumption(Tls12Resumption::SessionIdOrTickets),
         Resumes::Either => Resumption::in_memory_sessions(8),
         Resumes::SessionId => {
             Resumption::in_memory_sessions(8).tls12_resumption(Tls12Resumption::SessionIdOnly)
