@@ -63,14 +63,21 @@ pub struct Secure {
     turn: Option<Turn>,
     /// When the handshake began, in the shard's milliseconds.
     pub(super) begun_millis: u64,
+    /// What waits in pooled buffers; nothing does while the connection is idle.
+    waiting: Option<Box<Waiting>>,
+    /// Plaintext of the response in progress that was sent.
+    sent_bytes: usize,
+}
+
+/// Bytes that outlive the turn.
+#[derive(Debug, Default)]
+struct Waiting {
     /// The beginning of a record, or of a handshake's message.
     received: Option<Buffer>,
     /// Plaintext that its reader had no room for.
     plain: Option<Buffer>,
     /// Records that the socket did not take.
     unsent: VecDeque<Buffer>,
-    /// Plaintext of the response in progress that was sent.
-    sent_bytes: usize,
 }
 
 /// One of the handshakes that may be in progress at once; its place is free when it is dropped.
@@ -164,13 +171,12 @@ impl Drop for Turn {
 impl Secure {
     /// Bytes that are held for it.
     pub fn held_bytes(&self) -> usize {
-        let buffers = [&self.received, &self.plain].into_iter().flatten().chain(&self.unsent);
-        self.held.bytes() + buffers.map(|buffer| buffer.tier().bytes()).sum::<usize>()
+        self.held.bytes() + self.waiting.as_ref().map_or(0, |waiting| waiting.held_bytes())
     }
 
     /// Whether a record has begun.
     pub fn is_amid_record(&self) -> bool {
-        self.received.is_some()
+        self.waiting.as_ref().is_some_and(|waiting| waiting.received.is_some())
     }
 
     /// Another response begins.
@@ -183,7 +189,7 @@ impl Secure {
         while !plain.is_empty() {
             let small = self.sent_bytes < SMALL_RECORDS_BYTES && self.sent_bytes + left > ONE_RECORD_BYTES;
             let count = plain.len().min(if small { SMALL_RECORD_BYTES } else { LARGE_RECORD_BYTES });
-            let begun = self.received.as_mut().map_or(&mut [][..], Buffer::filled_mut);
+            let begun = begun(&mut self.waiting);
             self.session
                 .seal(begun, &plain[..count], output)
                 .map_err(|_| io::ErrorKind::ConnectionAborted)?;
@@ -195,11 +201,38 @@ impl Secure {
     }
 
     fn say_goodbye(&mut self, output: &mut Output) {
-        let begun = self.received.as_mut().map_or(&mut [][..], Buffer::filled_mut);
+        let begun = begun(&mut self.waiting);
         self.session.say_goodbye(begun, output);
     }
 
-    /// Sends records that waited. Says how many bytes, and whether all are gone.
+    /// Whether records wait for the socket.
+    fn has_unsent(&self) -> bool {
+        self.waiting.as_ref().is_some_and(|waiting| !waiting.unsent.is_empty())
+    }
+
+    fn waiting(&mut self) -> &mut Waiting {
+        self.waiting.get_or_insert_default()
+    }
+
+    /// Lets go of what held what no longer waits.
+    fn tidy(&mut self) {
+        if self.waiting.as_ref().is_some_and(|waiting| waiting.is_empty()) {
+            self.waiting = None;
+        }
+    }
+}
+
+impl Waiting {
+    fn is_empty(&self) -> bool {
+        self.received.is_none() && self.plain.is_none() && self.unsent.is_empty()
+    }
+
+    fn held_bytes(&self) -> usize {
+        let buffers = [&self.received, &self.plain].into_iter().flatten().chain(&self.unsent);
+        buffers.map(|buffer| buffer.tier().bytes()).sum()
+    }
+
+    /// Sends records. Says how many bytes, and whether all are gone.
     fn resume(&mut self, socket: BorrowedFd<'_>) -> io::Result<(usize, bool)> {
         let mut sent = 0;
         while let Some(first) = self.unsent.front_mut() {
@@ -258,7 +291,9 @@ impl Worker {
     ) -> io::Result<Option<Received>> {
         let mut carried = 0;
         if let Some(secure) = slot.secure.as_deref_mut() {
-            if let Some(count) = take_plain(&mut secure.plain, buffer) {
+            let waiting = secure.waiting.as_deref_mut();
+            if let Some(count) = waiting.and_then(|waiting| take_plain(&mut waiting.plain, buffer)) {
+                secure.tidy();
                 return Ok(Some(Received::Bytes(count)));
             }
             if secure.session.is_peer_closed() {
@@ -268,7 +303,7 @@ impl Worker {
             if !slot.flags.readable() {
                 return Ok(Some(Received::Nothing));
             }
-            if let Some(begun) = &secure.received {
+            if let Some(begun) = secure.waiting.as_ref().and_then(|waiting| waiting.received.as_ref()) {
                 carried = begun.filled_len();
                 scratch[..carried].copy_from_slice(begun.filled());
             }
@@ -293,7 +328,7 @@ impl Worker {
     fn feed(&mut self, slot: &mut Slot, input: &mut [u8], buffer: &mut [u8]) -> io::Result<usize> {
         let Some(secure) = slot.secure.as_deref_mut() else { return Ok(0) };
         let was_established = secure.session.is_established();
-        let (pool, plain, bytes_max) = (&self.pool, &mut secure.plain, input.len());
+        let (pool, mut plain, bytes_max) = (&self.pool, None::<Buffer>, input.len());
         let (mut count, mut kept) = (0, true);
         let take = |bytes: &[u8]| {
             let fits = bytes.len().min(buffer.len() - count);
@@ -301,21 +336,26 @@ impl Worker {
             count += fits;
             if fits < bytes.len() {
                 if plain.is_none() {
-                    *plain = pool.get(bytes_max - count, Rank::Start);
+                    plain = pool.get(bytes_max - count, Rank::Start);
                 }
                 kept &= plain.as_mut().is_some_and(|plain| plain.extend_from_slice(&bytes[fits..]));
             }
         };
         let fed = secure.session.feed(input, take, &mut self.tls.output);
         let rest = &input[fed.used..];
-        secure.received = None;
-        if kept && !rest.is_empty() && fed.failure.is_none() {
-            secure.received = self.pool.get(rest.len(), Rank::Start);
-            kept = secure.received.as_mut().is_some_and(|begun| begun.extend_from_slice(rest));
+        if let Some(waiting) = secure.waiting.as_deref_mut() {
+            waiting.received = None;
         }
-        if secure.plain.is_some() {
+        if kept && !rest.is_empty() && fed.failure.is_none() {
+            let mut begun = self.pool.get(rest.len(), Rank::Start);
+            kept = begun.as_mut().is_some_and(|begun| begun.extend_from_slice(rest));
+            secure.waiting().received = begun;
+        }
+        if plain.is_some() {
+            secure.waiting().plain = plain;
             slot.flags.set_readable(true);
         }
+        secure.tidy();
         let acceptor = self.tls.acceptor(slot.listener);
         if !was_established && let Some(name) = acceptor.and_then(|acceptor| acceptor.take_server_name()) {
             secure.session.set_server_name(name);
@@ -359,9 +399,7 @@ impl Worker {
             held,
             turn: Some(Turn::take(&self.tls.in_progress)),
             begun_millis: self.now.millis,
-            received: None,
-            plain: None,
-            unsent: VecDeque::new(),
+            waiting: None,
             sent_bytes: 0,
         }));
         true
@@ -467,15 +505,12 @@ impl Worker {
 
     /// Sends records that the socket did not take before; false when it does not now.
     pub(super) fn send_records(&mut self, slot: &mut Slot) -> io::Result<bool> {
-        let Some(secure) = slot.secure.as_deref_mut() else { return Ok(true) };
-        if secure.unsent.is_empty() {
+        let Some(secure) = slot.secure.as_deref_mut().filter(|secure| secure.has_unsent()) else {
             return Ok(true);
-        }
-        let (sent, all) = secure.resume(slot.socket.as_fd())?;
+        };
+        let (sent, all) = secure.waiting().resume(slot.socket.as_fd())?;
         self.metrics.bytes_sent.add(sent as u64);
-        if all {
-            secure.unsent = VecDeque::new();
-        }
+        secure.tidy();
         if sent > 0 && slot.stage == Stage::Sending {
             slot.deadline = self.deadlines.write(self.now);
         }
@@ -487,15 +522,15 @@ impl Worker {
         let Some(secure) = slot.secure.as_deref_mut() else { return Ok(true) };
         let output = &mut self.tls.output;
         if output.is_empty() {
-            return Ok(secure.unsent.is_empty());
+            return Ok(!secure.has_unsent());
         }
-        let sent = if secure.unsent.is_empty() { send(slot.socket.as_fd(), output.filled()) } else { Ok(0) };
+        let sent = if secure.has_unsent() { Ok(0) } else { send(slot.socket.as_fd(), output.filled()) };
         let rest = match &sent {
             Ok(count) => &output.filled()[*count..],
             Err(_) => &[],
         };
-        let kept = secure.keep(rest, &self.pool);
-        let all = rest.is_empty() && secure.unsent.is_empty();
+        let kept = rest.is_empty() || secure.waiting().keep(rest, &self.pool);
+        let all = !secure.has_unsent();
         output.clear();
         self.metrics.bytes_sent.add(sent? as u64);
         if kept { Ok(all) } else { Err(io::ErrorKind::OutOfMemory.into()) }
@@ -525,6 +560,12 @@ fn send(socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<usize> {
             sent => return sent,
         }
     }
+}
+
+/// The beginning of a record, which the session wants to see whatever it is to do.
+fn begun(waiting: &mut Option<Box<Waiting>>) -> &mut [u8] {
+    let received = waiting.as_mut().and_then(|waiting| waiting.received.as_mut());
+    received.map_or(&mut [], Buffer::filled_mut)
 }
 
 /// Plaintext that waited; `None` when there is none.
