@@ -72,6 +72,8 @@ pub fn library() -> &'static Library {
 pub enum Linkage {
     Shared,
     Static,
+    /// Not at all: the program opens the library with dlopen, which finds the program's own functions before the C library's.
+    Loaded,
 }
 
 /// A compiled C program in a folder of its own.
@@ -91,9 +93,8 @@ pub fn compile(source: &str, linkage: Linkage) -> Program {
         .arg(folder.path().join("program"));
     match linkage {
         Linkage::Shared => cc.arg(&library().shared).arg("-lpthread"),
-        Linkage::Static => {
-            cc.arg(&library().archive).args(["-lgcc_s", "-lpthread", "-ldl", "-lm", "-lrt", "-lutil"])
-        }
+        Linkage::Loaded => cc.args(["-rdynamic", "-ldl", "-lpthread"]),
+        Linkage::Static => cc.arg(&library().archive).args(["-lgcc_s", "-lpthread", "-ldl", "-lm", "-lrt"]),
     };
     let output = cc.output().unwrap();
     assert!(output.status.success(), "{source}: {}", String::from_utf8_lossy(&output.stderr));

@@ -20,7 +20,7 @@ use rustls::{
 
 use super::{
     certificates::{Certificates, Pair},
-    harness::{Answer, Host, Linkage, Running, ask_over, compile, connect, get, site},
+    harness::{Answer, Host, Linkage, Running, ask_over, compile, connect, get, library, site},
 };
 
 const INVALID: i32 = -1;
@@ -337,6 +337,30 @@ fn stop_leaves_nothing_whatever_clients_of_tls_do() {
         assert!((rest.len() as u64) < LARGE, "the server did not stop");
         drop((idle, silent, half_greeted));
     }
+}
+
+/// The standard library leaves destructors of its own on the host's thread, which is why the library stays mapped; what
+/// TLS computes with must add none.
+#[test]
+fn a_thread_may_end_after_the_library_was_closed_and_tls_leaves_nothing_on_it() {
+    let certificates = Certificates::new();
+    let pair = certificates.server(&["localhost"]);
+    let arguments = [library().shared.as_path(), &pair.certificate, &pair.key].map(text);
+    let mut program = Running::of(compile("tests/c/unload.c", Linkage::Loaded), &arguments);
+    let visitor = Visitor::new(&certificates);
+    let mut round = |kind: &str, visit: &dyn Fn(u16) -> Answer| {
+        program.say(kind);
+        let port = program.line().parse().unwrap();
+        assert_eq!(visit(port).status, 200);
+        program.say("stop");
+        program.line()
+    };
+    let left = round("http", &|port| get(port, "/"));
+    assert!(left.ends_with(" 1"), "threads are left: {left}");
+    for _ in 0..3 {
+        assert_eq!(round("https", &|port| visitor.get(port, "localhost", "/")), left);
+    }
+    assert_eq!(program.finish().status.code(), Some(0));
 }
 
 #[test]
