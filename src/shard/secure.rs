@@ -368,7 +368,9 @@ impl Worker {
         }
         sent?;
         if !kept {
-            return Err(self.fail(slot, TlsFailure::Memory));
+            let is_oversized = input.len() - fed.used > Tier::Large.bytes();
+            let failure = if is_oversized { TlsFailure::Oversized } else { TlsFailure::Memory };
+            return Err(self.fail(slot, failure));
         }
         Ok(count)
     }

@@ -266,12 +266,14 @@ impl Session {
         }
     }
 
-    /// After a failure: the alert that tells the peer. `rest` is what the input has beyond what was used.
+    /// After a failure: the alert that tells the peer, behind what else was to be sent. `rest` is what the input has beyond
+    /// what was used. Behind its alert the library must not be asked again: it would look at the same input once more.
     fn take_alert(&mut self, rest: &mut [u8], output: &mut Output) {
         loop {
             match self.connection.process_tls_records(rest).state {
                 Ok(ConnectionState::EncodeTlsData(data)) => {
-                    if encode(data, output).is_err() {
+                    let before = output.filled().len();
+                    if encode(data, output).is_err() || is_alert(&output.filled()[before..]) {
                         return;
                     }
                 }
@@ -301,6 +303,17 @@ fn encode<D>(mut data: EncodeTlsData<'_, D>, output: &mut Output) -> Result<(), 
             }
             Err(_) => return Err(TlsFailure::Internal),
         }
+    }
+}
+
+/// Whether a record is an alert: by its type, or in TLS 1.3 by its length, level, description, type and tag.
+fn is_alert(record: &[u8]) -> bool {
+    const ALERT: u8 = 21;
+    const APPLICATION_DATA: u8 = 23;
+    match record.first() {
+        Some(&ALERT) => true,
+        Some(&APPLICATION_DATA) => record.len() == 5 + 2 + 1 + 16,
+        _ => false,
     }
 }
 
