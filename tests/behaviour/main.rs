@@ -46,4 +46,7 @@ mod tls;
 mod tls_client;
 mod tls_configuration;
 mod tls_ends;
+mod tls_floods;
+mod tls_forger;
+mod tls_hostile;
 mod tls_peers;
