@@ -298,6 +298,16 @@ mod tests {
     }
 
     #[test]
+    fn a_configuration_that_is_printed_shows_no_key() {
+        let mut config = Config::new();
+        with_socket(&mut config, "mine");
+        config.load_yaml("listen: \"[::1]:1\"").unwrap();
+        add(&mut config, None, "SECRET").unwrap();
+        let printed = format!("{config:?}");
+        assert!(printed.contains("[::1]:1") && !printed.contains("SECRET"), "{printed}");
+    }
+
+    #[test]
     fn a_listener_has_at_most_256() {
         for name in ["[::1]:1", "mine"] {
             let mut config = with("listen: \"[::1]:1\"");

@@ -50,7 +50,7 @@ pub(super) struct Node {
 }
 
 /// A YAML value. Mappings keep the order they were written in.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub(super) enum Value {
     /// Nothing, `~` or `null`.
     Null,
@@ -247,6 +247,17 @@ impl fmt::Display for Value {
             }
             Value::List(_) => f.write_str("a list"),
             Value::Map(_) => f.write_str("a mapping"),
+        }
+    }
+}
+
+impl fmt::Debug for Value {
+    /// Never a private key, whoever prints a configuration.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::List(items) => f.debug_list().entries(items).finish(),
+            Value::Map(entries) => f.debug_list().entries(entries).finish(),
+            scalar => write!(f, "{scalar}"),
         }
     }
 }

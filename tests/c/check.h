@@ -7,6 +7,8 @@
 
 #include "webserver.h"
 
+#define PEM_MAX 16384
+
 #define CHECK(condition)                                                                                     \
     do {                                                                                                     \
         if (!(condition)) {                                                                                  \
@@ -23,5 +25,16 @@
             exit(1);                                                                                         \
         }                                                                                                    \
     } while (0)
+
+/* Reads a whole file of less than `capacity` bytes. */
+static inline size_t read_file(const char *path, char *content, size_t capacity) {
+    FILE *file = fopen(path, "rb");
+    size_t length;
+    CHECK(file != NULL);
+    length = fread(content, 1, capacity, file);
+    CHECK(length < capacity);
+    fclose(file);
+    return length;
+}
 
 #endif

@@ -1,6 +1,9 @@
 /*
  * The library is a guest: signal dispositions, the mask, limits, umask and working directory stay the
- * host's while a server runs and after it; its threads leave the host's signals to the host. Prints nothing.
+ * host's while a server runs and after it; its threads leave the host's signals to the host.
+ *
+ *     guest [CERTIFICATE KEY]       prints nothing; with PEM files the port of an HTTPS listener, and it waits for the end
+ *                                   of stdin before it looks
  */
 #define _GNU_SOURCE
 
@@ -104,7 +107,24 @@ static void check_guests(void) {
     CHECK(count_guests() >= 1);
 }
 
-int main(void) {
+static void add_certificate(webserver_config *config, const char *certificate_path, const char *key_path) {
+    static char certificate[PEM_MAX], key[PEM_MAX];
+    size_t certificate_length = read_file(certificate_path, certificate, sizeof certificate);
+    size_t key_length = read_file(key_path, key, sizeof key);
+    CHECK_CODE(webserver_config_add_certificate(config, NULL, certificate, certificate_length, key, key_length, NULL),
+               WEBSERVER_OK);
+}
+
+static void await_visitors(const webserver_server *server) {
+    uint16_t port = 0;
+    CHECK_CODE(webserver_port(server, NULL, &port), WEBSERVER_OK);
+    printf("%u\n", (unsigned)port);
+    fflush(stdout);
+    while (getchar() != EOF)
+        continue;
+}
+
+int main(int argc, char **argv) {
     static struct surroundings before, now;
     webserver_error err = WEBSERVER_ERROR_INIT;
     webserver_config *config = NULL;
@@ -120,7 +140,11 @@ int main(void) {
     CHECK_CODE(webserver_config_set(config, "listen", "[{ address: \"127.0.0.1:0\" }]", &err), WEBSERVER_OK);
     CHECK_CODE(webserver_config_set(config, "shards", "2", &err), WEBSERVER_OK);
     CHECK_CODE(webserver_config_set(config, "memory.worker_connections", "64", &err), WEBSERVER_OK);
+    if (argc == 3)
+        add_certificate(config, argv[1], argv[2]);
     CHECK_CODE(webserver_start(config, &server, &err), WEBSERVER_OK);
+    if (argc == 3)
+        await_visitors(server);
     look(&now);
     compare(&before, &now);
     check_guests();

@@ -346,19 +346,15 @@ static int user_data(void *user, webserver_request *request) {
 }
 
 static void add_tls(webserver_config *config) {
-    static char texts[2][16384];
-    size_t lengths[2], index;
+    static char certificate[PEM_MAX], key[PEM_MAX];
+    size_t certificate_length = read_file(tls_files[0], certificate, sizeof certificate);
+    size_t key_length = read_file(tls_files[1], key, sizeof key);
     char listen[1024];
-    for (index = 0; index < 2; index++) {
-        FILE *file = fopen(tls_files[index], "rb");
-        CHECK(file != NULL);
-        lengths[index] = fread(texts[index], 1, sizeof texts[index], file);
-        fclose(file);
-    }
     sprintf(listen, "[{ address: \"127.0.0.1:0\", tls: { client_ca: \"%.800s\", client_certificates: optional } }]",
             tls_files[2]);
     CHECK_CODE(webserver_config_set(config, "listen", listen, NULL), WEBSERVER_OK);
-    CHECK_CODE(webserver_config_add_certificate(config, "127.0.0.1:0", texts[0], lengths[0], texts[1], lengths[1], NULL),
+    CHECK_CODE(webserver_config_add_certificate(config, "127.0.0.1:0", certificate, certificate_length, key, key_length,
+                                                NULL),
                WEBSERVER_OK);
 }
 

@@ -33,7 +33,6 @@
 
 #define SLOTS 4
 #define METRICS_MAX (1 << 20)
-#define PEM_MAX (1 << 20)
 
 static webserver_config *configs[SLOTS];
 static webserver_server *servers[SLOTS];
@@ -104,32 +103,20 @@ static void add_listener(webserver_config *config, const char *name) {
         answer(code, &err);
 }
 
-static char *read_whole(const char *path, size_t *length) {
-    FILE *file = fopen(path, "rb");
-    char *text = malloc(PEM_MAX);
-    CHECK(file != NULL && text != NULL);
-    *length = fread(text, 1, PEM_MAX, file);
-    CHECK(feof(file));
-    fclose(file);
-    return text;
-}
-
 static void add_certificate(webserver_config *config, char *words) {
     webserver_error err = WEBSERVER_ERROR_INIT;
     const char *address = strtok(words, " "), *certificate_path = strtok(NULL, " "), *key_path = strtok(NULL, " ");
+    static char certificate[PEM_MAX], key[PEM_MAX];
     size_t certificate_length, key_length;
-    char *certificate, *key;
     int code;
     CHECK(key_path != NULL);
-    certificate = read_whole(certificate_path, &certificate_length);
-    key = read_whole(key_path, &key_length);
+    certificate_length = read_file(certificate_path, certificate, sizeof certificate);
+    key_length = read_file(key_path, key, sizeof key);
     code = webserver_config_add_certificate(config, strcmp(address, "-") == 0 ? NULL : address, certificate,
                                             certificate_length, key, key_length, &err);
     /* They were copied. */
     memset(certificate, 'x', certificate_length);
     memset(key, 'x', key_length);
-    free(certificate);
-    free(key);
     answer(code, &err);
 }
 

@@ -339,6 +339,18 @@ fn stop_leaves_nothing_whatever_clients_of_tls_do() {
     }
 }
 
+#[test]
+fn signals_and_limits_of_the_host_stay_its_own_with_tls_too() {
+    let certificates = Certificates::new();
+    let pair = certificates.server(&["localhost"]);
+    let arguments = [&pair.certificate, &pair.key].map(|path| text(path));
+    let mut guest = Running::of(compile("tests/c/guest.c", Linkage::Shared), &arguments);
+    let port = guest.line().parse().unwrap();
+    assert_eq!(Visitor::new(&certificates).get(port, "localhost", "/").status, 200);
+    let output = guest.finish();
+    assert_eq!((output.status.code(), String::from_utf8_lossy(&output.stderr).as_ref()), (Some(0), ""));
+}
+
 /// The standard library leaves destructors of its own on the host's thread, which is why the library stays mapped; what
 /// TLS computes with must add none.
 #[test]

@@ -16,7 +16,6 @@
 
 #include "check.h"
 
-#define PEM_MAX 16384
 #define LINE_MAX_BYTES 16
 
 static __thread int is_host_thread;
@@ -69,13 +68,6 @@ static struct library open_library(const char *path) {
 
 static char texts[2][PEM_MAX];
 static size_t lengths[2];
-
-static void read_text(int index, const char *path) {
-    FILE *file = fopen(path, "rb");
-    CHECK(file != NULL);
-    lengths[index] = fread(texts[index], 1, PEM_MAX, file);
-    fclose(file);
-}
 
 /* A listener with the certificate and this key; without TLS when there is none. */
 static webserver_config *configure(const struct library *library, const char *key, size_t key_length) {
@@ -153,8 +145,8 @@ int main(int argc, char **argv) {
     char line[LINE_MAX_BYTES];
     CHECK(argc == 4);
     setvbuf(stdout, NULL, _IOLBF, 0);
-    read_text(0, argv[2]);
-    read_text(1, argv[3]);
+    lengths[0] = read_file(argv[2], texts[0], PEM_MAX);
+    lengths[1] = read_file(argv[3], texts[1], PEM_MAX);
     while (fgets(line, sizeof line, stdin) != NULL) {
         pthread_t thread;
         struct round round = {argv[1], strcmp(line, "https\n") == 0};
