@@ -37,6 +37,7 @@ impl Server {
         unchanged(&current.settings, &settings)?;
         let site = Arc::new(Site::open(settings, handlers)?);
         let mut changes = current.settings.changes(&site.settings);
+        changes.extend(certificates::renewed(&current, &site));
         if changes.is_empty() {
             changes.push(String::from("nothing has changed"));
         }

@@ -16,7 +16,7 @@ use super::{
     certificate::Facts,
     clients::Clients,
     pem::{Source, read_file, refused},
-    provider::{provider, provider_for},
+    provider::{provider, provider_for, sha256},
     resolver::{Names, Resolver},
     resumption::Resumption,
     tickets::TicketKeys,
@@ -55,6 +55,8 @@ pub struct Expiry {
     pub certificate: String,
     /// Unix time in seconds.
     pub not_after: u64,
+    /// SHA-256 of the certificate: which one it is.
+    pub fingerprint: [u8; 32],
 }
 
 /// What one shard accepts a listener's connections with.
@@ -195,7 +197,8 @@ impl Loaded {
             (Pem::Text(_), Some(name)) => name.to_string(),
             _ => self.chain_name.clone(),
         };
-        Expiry { certificate, not_after: self.facts.not_after.unix_seconds() }
+        let fingerprint = self.key.cert.first().map_or([0; 32], |own| sha256(own));
+        Expiry { certificate, not_after: self.facts.not_after.unix_seconds(), fingerprint }
     }
 }
 

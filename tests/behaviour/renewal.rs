@@ -71,6 +71,31 @@ fn the_end_of_a_certificate_is_a_metric_that_a_reload_renews() {
 }
 
 #[test]
+fn a_reload_tells_which_certificates_are_others_in_the_same_files() {
+    let certificates = Certificates::new();
+    let pair = certificates.server_until(&["a.example"], 2150);
+    let told = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&told);
+    let options = Options {
+        log: Some(Arc::new(move |_, _: &str, line: &str| lines.lock().unwrap().push(line.to_owned()))),
+        ..Options::default()
+    };
+    let server = TestServer::with_options(&yaml(&pair), tempfile::tempdir().unwrap(), options);
+    let reloaded = || {
+        let lines = std::mem::take(&mut *told.lock().unwrap());
+        lines.into_iter().filter(|line| line.starts_with("reloaded: ")).collect::<Vec<_>>()
+    };
+    reload(&server, &yaml(&pair)).unwrap();
+    assert_eq!(reloaded(), ["reloaded: nothing has changed"]);
+    certificates.server_until(&["a.example"], 2160);
+    reload(&server, &yaml(&pair)).unwrap();
+    let file = pair.certificate.display();
+    let expected =
+        format!("reloaded: {file}: another certificate, valid until Tue, 01 Jan 2160 00:00:00 GMT");
+    assert_eq!(reloaded(), [expected]);
+}
+
+#[test]
 fn what_should_be_looked_at_is_logged_at_the_start_and_at_each_reload() {
     let certificates = Certificates::new();
     let pair = certificates.server(&["a.example"]);
