@@ -49,14 +49,16 @@ static int tell(void *user, webserver_request *request) {
     return WEBSERVER_DONE;
 }
 
-/* The content of a file, at most `capacity` bytes of it; 0 when it cannot be read. */
-static size_t read_file(const char *path, char *content, size_t capacity) {
+/* The content of a file, at most PEM_BYTES_MAX of it; 0 with the reason in `err` when it cannot be read or is empty. */
+static size_t read_file(const char *path, char *content, webserver_error *err) {
     FILE *file = fopen(path, "rb");
     size_t length = 0;
     if (file != NULL) {
-        length = fread(content, 1, capacity, file);
+        length = fread(content, 1, PEM_BYTES_MAX, file);
         fclose(file);
     }
+    if (length == 0)
+        snprintf(err->text, sizeof err->text, "cannot read %s", path);
     return length;
 }
 
@@ -69,16 +71,16 @@ static void wipe(char *text, size_t length) {
 
 static int add_from_memory(webserver_config *config, const struct options *options, webserver_error *err) {
     char *certificate = malloc(PEM_BYTES_MAX), *key = malloc(PEM_BYTES_MAX);
-    int code = WEBSERVER_E_MEMORY;
-    if (certificate == NULL || key == NULL) {
+    size_t certificate_length = 0, key_length = 0;
+    int code = WEBSERVER_E_IO;
+    if (certificate == NULL || key == NULL)
         snprintf(err->text, sizeof err->text, "no memory");
-    } else {
-        size_t certificate_length = read_file(options->certificate, certificate, PEM_BYTES_MAX);
-        size_t key_length = read_file(options->key, key, PEM_BYTES_MAX);
+    else if ((certificate_length = read_file(options->certificate, certificate, err)) > 0 &&
+             (key_length = read_file(options->key, key, err)) > 0)
         code = webserver_config_add_certificate(config, options->address, certificate, certificate_length, key,
                                                 key_length, err);
+    if (key != NULL)
         wipe(key, key_length); /* the library has its own copy */
-    }
     free(certificate);
     free(key);
     return code;

@@ -6,7 +6,10 @@ use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -20,7 +23,7 @@ use rustls::{
 
 use super::{
     certificates::{Certificates, Pair},
-    harness::{Answer, Host, Linkage, Running, ask_over, compile, connect, get, library, site},
+    harness::{Answer, Host, Linkage, Running, ask_over, compile, connect, get, library, site, wait_until},
 };
 
 const INVALID: i32 = -1;
@@ -391,6 +394,9 @@ fn renews(options: &[&str]) {
     let files = [text(&first.certificate), text(&first.key), "127.0.0.1:0"];
     let program = compile("c-examples/https.c", Linkage::Shared);
     assert_eq!(program.run(&[]).code(), 2);
+    let refused = program.run(&[options, &["/nonexistent/cert.pem", files[1], files[2]]].concat());
+    assert_eq!(refused.code(), 1);
+    assert!(refused.stderr().contains("cannot read /nonexistent/cert.pem"), "{}", refused.stderr());
     let mut example = Running::of(program, &[options, &files].concat());
     let port = example.line().rsplit(' ').next().unwrap().parse().unwrap();
     let visitor = Visitor::new(&certificates);
@@ -399,13 +405,16 @@ fn renews(options: &[&str]) {
     assert!(shown(&open) == first.der);
 
     // Requests go on meanwhile, on a connection that stays and on new ones.
+    let (answered, enough) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
     let busy = thread::spawn({
         let mut kept = visitor.open(port, "localhost");
         let other = Visitor { config: visitor.config.clone() };
+        let (answered, enough) = (Arc::clone(&answered), Arc::clone(&enough));
         move || {
-            for _ in 0..20 {
+            while !enough.load(Relaxed) {
                 ask_again(&mut kept);
                 assert_eq!(other.get(port, "localhost", "/").status, 200);
+                answered.fetch_add(1, Relaxed);
             }
         }
     });
@@ -413,11 +422,15 @@ fn renews(options: &[&str]) {
     for _ in 0..4 {
         let next = certificates.server(&["localhost"]);
         assert!(next.der != last.der);
+        let before = answered.load(Relaxed);
         example.say("");
         assert_eq!(example.line(), "renewed");
         assert!(visitor.shown(port, "localhost") == next.der);
+        // One may have begun before; the second began and ended after.
+        wait_until("requests are answered", || answered.load(Relaxed) >= before + 2);
         last = next;
     }
+    enough.store(true, Relaxed);
     busy.join().unwrap();
 
     fs::write(&last.key, "no key").unwrap();
