@@ -33,7 +33,7 @@ pub struct Library {
     pub archive: PathBuf,
 }
 
-/// Builds the library once, in the profile and the target directory of this test.
+/// Builds the library once, in the profile and the target directory of this test and with what its TLS computes with.
 pub fn library() -> &'static Library {
     static LIBRARY: OnceLock<Library> = OnceLock::new();
     LIBRARY.get_or_init(|| {
@@ -43,6 +43,9 @@ pub fn library() -> &'static Library {
         let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo.args(["build", "-p", "webserver-ffi", "--message-format=json"]).current_dir(ROOT);
         cargo.arg("--target-dir").arg(target).stderr(Stdio::inherit());
+        if cfg!(not(feature = "aws-lc-rs")) {
+            cargo.args(["--no-default-features", "--features", "ring"]);
+        }
         match profile.file_name().and_then(|name| name.to_str()) {
             Some("debug") => {}
             Some(name) => {
