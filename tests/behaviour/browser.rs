@@ -8,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    certificates::{Certificates, Pair},
     harness::{TestServer, write},
     system::skip,
 };
@@ -116,22 +117,36 @@ fn write_page(site: &std::path::Path) {
 
 #[test]
 fn a_browser_loads_a_page_with_200_assets() {
+    load_page(None);
+}
+
+#[test]
+fn a_browser_loads_a_page_with_200_assets_over_https() {
+    let certificates = Certificates::new();
+    load_page(Some(&certificates.server(&["localhost", "127.0.0.1"])));
+}
+
+/// Has a browser load the page, over TLS with this certificate, which it is told to take although nobody that it knows
+/// has signed it.
+fn load_page(pair: Option<&Pair>) {
     let folder = tempfile::tempdir().unwrap();
     let site = folder.path().join("site");
     write_page(&site);
     let log = folder.path().join("access.log");
     let profile = folder.path().join("profile");
+    let tls = pair.map_or(String::new(), |pair| format!(", tls: {{ certificates: [{}] }}", pair.yaml()));
     let text = format!(
-        "shards: 2\nlisten: [\"127.0.0.1:0\"]\naccess_log: {{ path: {} }}\nroutes:\n  - root: {}\n    \
+        "shards: 2\nlisten: [{{ address: \"127.0.0.1:0\"{tls} }}]\naccess_log: {{ path: {} }}\nroutes:\n  - root: {}\n    \
          cache_control: [{{ pattern: \"*.html\", value: no-cache }}, {{ pattern: \"*\", expires: 1h }}]\n",
         log.display(),
         site.display()
     );
     let server = TestServer::from_yaml(&text, folder);
+    let scheme = if pair.is_some() { "https" } else { "http" };
     let Some(_browser) = start_browser(
         &profile,
-        &format!("http://{}/", server.address),
-        &["--remote-debugging-port=0"],
+        &format!("{scheme}://{}/", server.address),
+        &["--remote-debugging-port=0", "--ignore-certificate-errors"],
         Stdio::null,
     ) else {
         skip("no page is loaded by a browser: there is no chromium");
@@ -156,4 +171,9 @@ fn a_browser_loads_a_page_with_200_assets() {
     let reports: Vec<&str> = lines.lines().filter(|line| line.contains("/report.txt?")).collect();
     assert!(reports.iter().all(|line| line.contains(&wanted)), "{reports:?}");
     assert!(!lines.lines().any(|line| line.contains("\" 404 ") || line.contains("\" 5")), "{lines}");
+    if pair.is_some() {
+        // Browsers offer h2 first; several connections at a time resume the first one's session.
+        assert!(server.metric("webserver_tls_handshakes_total{kind=\"1.3 full\"}") >= 1);
+        assert_eq!(server.metric("webserver_tls_failures_total{reason=\"protocol\"}"), 0);
+    }
 }

@@ -50,3 +50,4 @@ mod tls_floods;
 mod tls_forger;
 mod tls_hostile;
 mod tls_peers;
+mod tls_tools;

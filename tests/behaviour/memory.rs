@@ -2,6 +2,7 @@
 //! comes back. Memory is made short by the host, which charges its own.
 
 use std::{
+    io::Write,
     rc::Rc,
     sync::{Arc, Mutex},
     time::Instant,
@@ -17,7 +18,11 @@ use webserver::{
     service::{Body, BodyWanted, Call, Context, Handler, Handlers, Outcome, Response},
 };
 
-use crate::harness::{Client, TestServer, content, wait_until, write};
+use crate::{
+    harness::{Client, TestServer, content, wait_until, write},
+    https::{Https, VERSIONS},
+    tls_client::{TlsClient, TlsStream},
+};
 
 const BUDGET: u64 = 64 << 20;
 
@@ -177,6 +182,73 @@ fn each_step_of_a_connection_holds_what_the_profile_allows() {
 }
 
 #[test]
+fn each_step_of_a_connection_over_tls_holds_what_the_profile_allows() {
+    const CLIENTS: usize = 18;
+    const REQUEST: &str = "GET /later HTTP/1.1\r\nHost: t\r\n\r\n";
+    let server = Https::start("", "", &[("large", &content(8 << 20))]);
+    let all = || held(&server.server) + used(&server.server, "tls");
+    let start = all();
+    let step = |what: &str, allowed: std::ops::RangeInclusive<u64>| {
+        let each = || (all() - start).div_ceil(CLIENTS as u64);
+        wait_until(&format!("{what}: {allowed:?}, not {}", each()), || allowed.contains(&each()));
+    };
+    let connectors = VERSIONS.map(|versions| server.connector(versions));
+    let mut clients: Vec<TlsClient> = (0..CLIENTS)
+        .map(|number| {
+            let stream = TlsStream {
+                tls: connectors[number % 2].connection(),
+                socket: server.server.connect().stream,
+            };
+            Client { stream, received: Vec::new() }
+        })
+        .collect();
+    server.server.await_metric("webserver_connections_accepted_total", CLIENTS as u64);
+    step("accepted", 0..=0);
+    // 2: what a handshake needs, at first with a part of the hello in a small buffer.
+    let mut hellos = Vec::new();
+    for client in &mut clients {
+        let mut hello = Vec::new();
+        client.stream.tls.write_tls(&mut hello).unwrap();
+        client.stream.socket.write_all(&hello[..100]).unwrap();
+        hellos.push(hello);
+    }
+    step("reading a hello", (12 + 4) << 10..=(12 + 4) << 10);
+    for (client, hello) in clients.iter_mut().zip(hellos) {
+        client.stream.socket.write_all(&hello[100..]).unwrap();
+        assert!(client.stream.socket.peek(&mut [0]).unwrap() > 0);
+    }
+    step("handshake", 12 << 10..=12 << 10);
+    for client in &mut clients {
+        while client.stream.tls.is_handshaking() {
+            client.stream.tls.complete_io(&mut client.stream.socket).unwrap();
+        }
+        client.stream.flush().unwrap();
+    }
+    step("established", 4096..=4096);
+    // 3 and 4: as without TLS, a record being whole.
+    clients.iter_mut().for_each(|client| client.send(&REQUEST[..20]));
+    step("reading headers", 4096 + 4864..=4096 + 4864);
+    clients.iter_mut().for_each(|client| client.send(&REQUEST[20..]));
+    step("processing", 4096 + 6912..=4096 + 7168);
+    server.server.write("go", b"");
+    clients.iter_mut().for_each(|client| assert_eq!(client.response().status, 200));
+    // 6: the session, and nothing else but the slot.
+    server.server.await_metric("webserver_connections_idle", CLIENTS as u64);
+    let kept_by_the_shard = 768;
+    step("kept alive", 4096..=4096 + kept_by_the_shard);
+    // 5: what is encrypted and not taken.
+    for client in &mut clients {
+        client.send("GET /large HTTP/1.1\r\nHost: t\r\n\r\n");
+        assert!(client.response_begins());
+    }
+    step("sending", 4096..=40 << 10);
+    // 7: everything.
+    drop(clients);
+    server.server.await_no_connections();
+    step("closed, and a while later", 0..=0);
+}
+
+#[test]
 fn what_is_used_is_named_and_stays_within_the_budget() {
     let server = plain();
     for _ in 0..4 {
@@ -290,7 +362,7 @@ fn a_body_waits_for_memory_and_goes_on_when_there_is_some() {
     let mut client = server.connect();
     client.send("POST /length HTTP/1.1\r\nHost: t\r\nContent-Length: 12000000\r\n\r\n");
     let mut sender = client.stream.try_clone().unwrap();
-    let sending = std::thread::spawn(move || std::io::Write::write_all(&mut sender, &content(12_000_000)));
+    let sending = std::thread::spawn(move || Write::write_all(&mut sender, &content(12_000_000)));
     // It doubles what it holds until there is no room for that.
     let refused = "webserver_memory_refused_total{holder=\"request_bodies\"}";
     server.await_metric(refused, 1);
@@ -312,7 +384,7 @@ fn a_body_that_waits_too_long_is_refused_and_gives_back_what_it_had() {
     let mut sender = client.stream.try_clone().unwrap();
     let sending = std::thread::spawn(move || {
         // It ends when the server has given up.
-        let _ = std::io::Write::write_all(&mut sender, &content(12_000_000));
+        let _ = Write::write_all(&mut sender, &content(12_000_000));
     });
     assert_eq!(client.response().status, 503);
     assert_eq!(server.metric("webserver_requests_refused_total{reason=\"body_memory\"}"), 1);

@@ -111,6 +111,15 @@ fn who_waits_and_leaves_is_forgotten() {
     server.expect_nothing_left();
 }
 
+/// Tells threads to end when it is dropped, be it by a panic.
+pub struct Done<'a>(pub &'a AtomicBool);
+
+impl Drop for Done<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
+
 #[test]
 fn established_connections_are_served_in_a_flood_of_handshakes() {
     const CLIENTS: usize = 300;
@@ -132,15 +141,16 @@ fn established_connections_are_served_in_a_flood_of_handshakes() {
                 }
             });
         }
+        let _done = Done(&done);
         server.server.await_metric("webserver_connections_accepted_total", CLIENTS as u64);
         for _ in 0..50 {
             serve(&mut established);
         }
-        let mut newcomer = connector.connect(address);
-        serve(&mut newcomer);
-        newcomer.close();
-        done.store(true, Relaxed);
     });
+    wait_until("the last of them to leave", || server.server.metric("webserver_connections_active") == 0);
+    let mut newcomer = connector.connect(address);
+    serve(&mut newcomer);
+    newcomer.close();
     established.close();
     server.expect_nothing_left();
 }

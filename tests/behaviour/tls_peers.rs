@@ -10,6 +10,7 @@ use crate::{
     harness::wait_until,
     https::{Https, VERSIONS},
     tls_client::{Connector, Dialer, TlsClient},
+    tls_floods::Done,
 };
 
 const GET: &str = "GET /small HTTP/1.1\r\nHost: test\r\n\r\n";
@@ -89,10 +90,11 @@ fn reloads_under_load_lose_no_connection() {
                 })
             })
             .collect();
+        let all = Done(&done);
         for _ in 0..10 {
             server.reload(&server.certificates.server(&["localhost"])).unwrap();
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        drop(all);
         clients.into_iter().for_each(|client| client.join().unwrap());
     });
     server.expect_nothing_left();
