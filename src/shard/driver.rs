@@ -303,7 +303,12 @@ impl Driver {
         slot.flags.set_peer_finished(slot.flags.peer_finished() || event.peer_finished());
         let readable = event.readable() || event.peer_finished();
         slot.flags.set_readable(slot.flags.readable() || readable);
-        if event.broken() {
+        // Who ends his stream while his handshake waits for its turn can never complete it.
+        let has_left = event.peer_finished()
+            && slot.stage == Stage::Handshake
+            && slot.flags.queued()
+            && slot.secure.is_none();
+        if event.broken() || has_left {
             // Reset, or closed in both directions: nobody is left to read an answer.
             if let Some(slot) = self.slots.get(key.index as usize) {
                 self.worker.note_truncation(slot);

@@ -74,10 +74,14 @@ impl Driver {
         }
         self.handshakes.new.push_back(key);
         if self.handshakes.new.len() > slots_max {
-            // Of clients that left while they waited.
-            let slots = &self.slots;
-            self.handshakes.new.retain(|key| is_there(slots, *key));
+            self.forget_who_left();
         }
+    }
+
+    /// Takes clients out of the line that left while they waited.
+    fn forget_who_left(&mut self) {
+        let slots = &self.slots;
+        self.handshakes.new.retain(|key| is_there(slots, *key));
     }
 
     /// Goes on with handshakes for a while.
@@ -99,14 +103,15 @@ impl Driver {
 
     /// While clients wait because others are slow: ends the slow ones, as many as wait.
     pub(super) fn end_slow_handshakes(&mut self, tick: u32) {
-        let waiting = self.handshakes.waiting();
-        if waiting == 0
+        if self.handshakes.waiting() == 0
             || tick == self.handshakes.looked_at
             || self.handshakes.is_ready(self.worker.tls.in_progress())
         {
             return;
         }
         self.handshakes.looked_at = tick;
+        self.forget_who_left();
+        let waiting = self.handshakes.waiting();
         let begun_before = self.worker.now.millis.saturating_sub(SLOW.as_millis() as u64);
         let slow: Vec<Key> = self
             .slots

@@ -103,9 +103,13 @@ fn who_waits_and_leaves_is_forgotten() {
     let others: Vec<Client> = (0..50).map(|_| begin(&server)).collect();
     waiting(&server, 50);
     drop(others);
+    // Their slots are free at once, and nobody gives way to them.
+    wait_until("them to leave", || server.server.metric("webserver_connections_active") == 1);
+    waiting(&server, 0);
+    in_progress(&server, 1);
+    assert_eq!((server.failures("left"), server.failures("gave_way")), (50, 0));
     serve(&mut established);
     drop(first);
-    waiting(&server, 0);
     server.connect().close();
     established.close();
     server.expect_nothing_left();
