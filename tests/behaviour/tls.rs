@@ -65,6 +65,7 @@ fn files_of_all_sizes_arrive_byte_for_byte_in_both_versions() {
         }
         client.close();
     }
+    assert_eq!((server.handshakes("1.2 full"), server.handshakes("1.3 full")), (1, 1));
     server.expect_nothing_left();
 }
 
@@ -195,6 +196,33 @@ fn bodies_are_gathered_and_thrown_away() {
         let refused = client.ask(head("/length", "Content-Length: 9000000\r\n"));
         assert_eq!((refused.status, refused.field("connection")), (413, Some("close")));
     }
+    server.expect_nothing_left();
+}
+
+#[test]
+fn a_body_waits_for_memory_and_goes_on_when_there_is_some() {
+    const BODY_BYTES: usize = 12_000_000;
+    let server = sized("memory: { budget: 64MB }", &[13]);
+    let mut client = server.connect();
+    assert_eq!(client.request("GET", "/13", "").status, 200);
+    let stats = server.server.server.stats().totals;
+    let charge = usize::try_from(stats.memory_budget_bytes * 87 / 100 - stats.memory_used_bytes).unwrap();
+    server.server.server.charge(charge).unwrap();
+    wait_until("high", || server.server.metric("webserver_memory_pressure") == 2);
+    client.expect_goodbye();
+    let mut client = server.connect();
+    let sending = thread::spawn(move || {
+        client.send(format!("POST /length HTTP/1.1\r\nHost: t\r\nContent-Length: {BODY_BYTES}\r\n\r\n"));
+        client.send(&pattern()[..BODY_BYTES]);
+        let response = client.response();
+        client.close();
+        response
+    });
+    server.server.await_metric("webserver_memory_refused_total{holder=\"request_bodies\"}", 1);
+    // Whoever needs little memory is served meanwhile.
+    assert_eq!(server.connect().request("GET", "/13", "").body, &pattern()[..13]);
+    server.server.server.release(charge);
+    assert_eq!(sending.join().unwrap().body, BODY_BYTES.to_string().into_bytes());
     server.expect_nothing_left();
 }
 
