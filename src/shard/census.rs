@@ -99,6 +99,10 @@ pub(super) fn largest(slots: &Slab<Slot>, shard: usize, limit: usize) -> Vec<Hol
 fn held(slot: &Slot) -> Held {
     let mut held = slot.exchange.as_ref().map_or_else(Held::default, |exchange| exchange.held());
     held.state_bytes += SLOT_BYTES;
+    if let Some(secure) = &slot.secure {
+        held.tls_bytes = secure.session_bytes();
+        held.buffer_bytes += secure.held_bytes() - secure.session_bytes();
+    }
     held
 }
 
@@ -162,6 +166,7 @@ struct Parts {
     response_body: usize,
     mapped: usize,
     direct_reads: usize,
+    tls: usize,
 }
 
 impl From<Held> for Parts {
@@ -173,6 +178,7 @@ impl From<Held> for Parts {
             response_body: held.response_body_bytes,
             mapped: held.mapped_bytes,
             direct_reads: held.direct_read_bytes,
+            tls: held.tls_bytes,
         }
     }
 }

@@ -66,6 +66,8 @@ pub struct Held {
     pub mapped_bytes: usize,
     /// Reads past the page cache, ahead of the socket.
     pub direct_read_bytes: usize,
+    /// The TLS session, without the buffers of records on their way.
+    pub tls_bytes: usize,
 }
 
 /// Bytes in memory that wait for the socket.
@@ -173,6 +175,7 @@ impl Held {
             + self.response_body_bytes
             + self.mapped_bytes
             + self.direct_read_bytes
+            + self.tls_bytes
     }
 }
 

@@ -174,6 +174,11 @@ impl Secure {
         self.held.bytes() + self.waiting.as_ref().map_or(0, |waiting| waiting.held_bytes())
     }
 
+    /// The same without its buffers.
+    pub fn session_bytes(&self) -> usize {
+        self.held.bytes()
+    }
+
     /// Whether a record has begun.
     pub fn is_amid_record(&self) -> bool {
         self.waiting.as_ref().is_some_and(|waiting| waiting.received.is_some())

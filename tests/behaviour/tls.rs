@@ -290,6 +290,27 @@ fn who_does_not_read_holds_little_and_gets_everything_later() {
 }
 
 #[test]
+fn what_tls_holds_is_told_of_each_connection() {
+    let server = sized("", &[13]);
+    let largest = || -> serde_json::Value {
+        let answer = server.server.server.largest_connections(1).unwrap();
+        serde_json::from_str::<serde_json::Value>(&answer).unwrap()["connections"][0].take()
+    };
+    let mut begun = server.server.connect();
+    begun.send([22, 3]);
+    wait_until("the hello to begin", || largest()["held"]["buffers"] == 4096);
+    let told = largest();
+    assert_eq!((told["state"].as_str(), &told["held"]["tls"]), (Some("handshake"), &(12 << 10).into()));
+    drop(begun);
+    server.server.await_no_connections();
+    let mut idle = server.connect();
+    assert_eq!(idle.request("GET", "/13", "").status, 200);
+    let told = largest();
+    assert_eq!((told["state"].as_str(), &told["held"]["tls"]), (Some("idle"), &4096.into()));
+    assert_eq!(told["held_bytes"], 4096 + 64);
+}
+
+#[test]
 fn a_reader_of_little_at_a_time_gets_everything() {
     let size = (5 << 20) + 3;
     let server = sized("", &[size]);
