@@ -17,11 +17,12 @@ pub const RESERVED_SLOTS: usize = 80;
 pub const EXCHANGE_BYTES: usize = 768;
 
 /// The TLS of an idle connection: keys, traffic secrets and the session itself, what the provider allocates in C included,
-/// which no Rust allocator sees. No buffer is among it.
+/// which no Rust allocator sees. No buffer is among it. Measured as what resident memory grew by: 3.7 to 3.9 KB.
 pub const TLS_IDLE_BYTES: usize = 4 << 10;
 
 /// The TLS of a connection whose handshake is in progress: what it will hold when idle, the key exchange, the transcript,
-/// the client's certificates.
+/// the client's certificates. Measured while the client's second flight was waited for: 4.4 KB in TLS 1.3, 3.0 KB in 1.2;
+/// a flight that is computed, and a chain of the client's, take some more.
 pub const TLS_HANDSHAKE_BYTES: usize = 12 << 10;
 
 /// Ciphertext of one connection that its socket has not taken, in one medium and three small buffers. Nothing more is
