@@ -116,7 +116,8 @@ impl Driver {
         let slow: Vec<Key> = self
             .slots
             .iter()
-            .filter(|(_, slot)| slot.stage == Stage::Handshake)
+            // Who is queued has said something, and waits for us.
+            .filter(|(_, slot)| slot.stage == Stage::Handshake && !slot.flags.queued())
             .filter(|(_, slot)| slot.secure.as_ref().is_some_and(|secure| secure.begun_millis < begun_before))
             .map(|(index, slot)| Key::of(index, slot))
             .take(waiting)

@@ -389,6 +389,11 @@ impl Worker {
             self.log_refused(slot, b"", 400);
             return false;
         }
+        if slot.flags.peer_finished() {
+            // It cannot answer what the handshake would send it.
+            self.fail(slot, TlsFailure::Left);
+            return false;
+        }
         let acceptor = self.tls.acceptor(slot.listener);
         let held = self.share.reserve(Holder::Tls, TLS_HANDSHAKE_BYTES, Rank::Start);
         let session =

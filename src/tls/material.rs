@@ -126,7 +126,7 @@ impl Material {
             .with_client_cert_verifier(Arc::clone(&self.clients.verifier))
             .with_cert_resolver(Arc::<Resolver>::clone(&resolver));
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        // All suites are strong, and clients know best which of them they are fast with.
+        config.ignore_client_order = true;
         resumption.apply(&mut config, &self.policy(), self.ticket_keys.as_ref());
         Ok(Arc::new(Acceptor { config: Arc::new(config), resolver }))
     }

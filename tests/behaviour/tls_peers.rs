@@ -234,7 +234,7 @@ fn the_access_log_says_how_it_was_encrypted() {
     wait_until("three lines", || lines().len() == 3);
     let lines = lines();
     let wanted = serde_json::json!({
-        "version": "TLSv1.3", "cipher_suite": "TLS_AES_256_GCM_SHA384", "resumed": false,
+        "version": "TLSv1.3", "cipher_suite": "TLS_AES_128_GCM_SHA256", "resumed": false,
         "server_name": "localhost"
     });
     assert_eq!(lines[0]["tls"], wanted);

@@ -166,7 +166,7 @@ fn handlers_learn_of_the_connection_what_tls_knows() {
              client_subject={subject}\nclient_certificate={certificate}"
         )
     };
-    let (suite13, suite12) = ("TLS_AES_256_GCM_SHA384", "TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384");
+    let (suite13, suite12) = ("TLS_AES_128_GCM_SHA256", "TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256");
 
     let nobody = Visitor::with(&certificates, &[&TLS13], None);
     let expected = facts(0, "TLSv1.3", suite13, "localhost", "NULL", "NULL");
@@ -401,7 +401,7 @@ fn renews(options: &[&str]) {
     let port = example.line().rsplit(' ').next().unwrap().parse().unwrap();
     let visitor = Visitor::new(&certificates);
     let mut open = visitor.open(port, "localhost");
-    assert_eq!(ask_again(&mut open), "TLSv1.3, TLS_AES_256_GCM_SHA384, asked for localhost, a new session\n");
+    assert_eq!(ask_again(&mut open), "TLSv1.3, TLS_AES_128_GCM_SHA256, asked for localhost, a new session\n");
     assert!(shown(&open) == first.der);
 
     // Requests go on meanwhile, on a connection that stays and on new ones.
