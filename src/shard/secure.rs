@@ -351,7 +351,9 @@ impl Worker {
         if let Some(waiting) = secure.waiting.as_deref_mut() {
             waiting.received = None;
         }
-        if kept && !rest.is_empty() && fed.failure.is_none() {
+        let handshake_bytes_max = self.tls.acceptor(slot.listener).map_or(0, Acceptor::handshake_bytes_max);
+        let is_oversized = !secure.session.is_established() && rest.len() > handshake_bytes_max;
+        if kept && !rest.is_empty() && !is_oversized && fed.failure.is_none() {
             let mut begun = self.pool.get(rest.len(), Rank::Start);
             kept = begun.as_mut().is_some_and(|begun| begun.extend_from_slice(rest));
             secure.waiting().received = begun;
@@ -366,16 +368,18 @@ impl Worker {
             secure.session.set_server_name(name);
         }
         let ends = !was_established && secure.session.is_established() && fed.failure.is_none();
-        let failure = if ends { self.end_handshake(slot).err() } else { fed.failure };
+        let failure = match fed.failure {
+            None if ends => self.end_handshake(slot).err(),
+            None if is_oversized => Some(TlsFailure::Oversized),
+            failure => failure,
+        };
         let sent = self.send_output(slot);
         if let Some(failure) = failure {
             return Err(self.fail(slot, failure));
         }
         sent?;
         if !kept {
-            let is_oversized = input.len() - fed.used > Tier::Large.bytes();
-            let failure = if is_oversized { TlsFailure::Oversized } else { TlsFailure::Memory };
-            return Err(self.fail(slot, failure));
+            return Err(self.fail(slot, TlsFailure::Memory));
         }
         Ok(count)
     }
@@ -548,12 +552,12 @@ impl Worker {
         if kept { Ok(all) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 
-    /// Says goodbye to a client whose connection ends as it should, if the socket takes it.
-    pub(super) fn say_goodbye(&mut self, slot: &mut Slot) {
-        let Some(secure) = slot.secure.as_deref_mut().filter(|_| !slot.flags.alerted()) else { return };
+    /// Says goodbye to a client whose connection ends as it should. False when it waits for the socket.
+    pub(super) fn say_goodbye(&mut self, slot: &mut Slot) -> bool {
+        let Some(secure) = slot.secure.as_deref_mut().filter(|_| !slot.flags.alerted()) else { return true };
         secure.say_goodbye(&mut self.tls.output);
-        // Who does not hear it sees the connection end.
-        let _ = self.send_output(slot);
+        // Where it cannot be sent at all the client sees the connection end.
+        self.send_output(slot).unwrap_or(true)
     }
 }
 

@@ -424,7 +424,13 @@ impl Worker {
         if !slot.flags.linger() && !slot.flags.readable() && delivered() {
             return Step::Close;
         }
-        self.say_goodbye(slot);
+        if !self.say_goodbye(slot) {
+            slot.flags.set_close(true);
+            slot.stage = Stage::Sending;
+            slot.stage_bytes = in_flight(slot);
+            slot.deadline = self.deadlines.write(self.now);
+            return Step::Wait;
+        }
         if socket::finish_sending(slot.socket.as_fd()).is_err() {
             return Step::Close;
         }

@@ -29,6 +29,11 @@ use crate::{
 
 /// Most certificates of a chain.
 const CHAIN_MAX: usize = 16;
+/// Most bytes of the records that a client's hello may come in: those of browsers have two kilobytes, a few more of them in
+/// records of a few bytes each.
+const HELLO_BYTES_MAX: usize = 16 << 10;
+/// The same where clients may show chains of certificates: as large as the library lets a message be.
+const CHAIN_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of an OCSP response.
 const OCSP_BYTES_MAX: u64 = 64 << 10;
 /// A certificate that expires so soon is warned about.
@@ -64,6 +69,7 @@ pub struct Expiry {
 pub struct Acceptor {
     config: Arc<ServerConfig>,
     resolver: Arc<Resolver>,
+    handshake_bytes_max: usize,
 }
 
 impl Material {
@@ -128,7 +134,9 @@ impl Material {
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         config.ignore_client_order = true;
         resumption.apply(&mut config, &self.policy(), self.ticket_keys.as_ref());
-        Ok(Arc::new(Acceptor { config: Arc::new(config), resolver }))
+        let handshake_bytes_max =
+            if self.clients.verifier.offer_client_auth() { CHAIN_BYTES_MAX } else { HELLO_BYTES_MAX };
+        Ok(Arc::new(Acceptor { config: Arc::new(config), resolver, handshake_bytes_max }))
     }
 
     /// Which client certificates are asked for, as a number that differs whenever that differs, and is the same on every
@@ -152,6 +160,11 @@ impl Acceptor {
     /// The shard's configuration of the library.
     pub fn config(&self) -> &Arc<ServerConfig> {
         &self.config
+    }
+
+    /// Bytes of records that may have to be kept until a handshake's message is whole.
+    pub fn handshake_bytes_max(&self) -> usize {
+        self.handshake_bytes_max
     }
 
     /// The host that the client asked for (SNI), in lower case, once. To be called right after a `ClientHello` was
