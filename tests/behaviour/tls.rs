@@ -133,6 +133,67 @@ fn requests_are_answered_in_order_however_they_are_cut_into_records() {
     server.expect_nothing_left();
 }
 
+/// Lengths of the records of a response, read from the socket itself.
+fn records_of_response(client: &mut TlsClient, target: &str, body_bytes: usize) -> Vec<usize> {
+    client.send(get(target));
+    let (mut records, mut received, mut plain) = (Vec::new(), Vec::new(), Vec::new());
+    let whole = |plain: &[u8]| {
+        let head = plain.windows(4).position(|end| end == b"\r\n\r\n");
+        head.is_some_and(|head| plain.len() == head + 4 + body_bytes)
+    };
+    while !whole(&plain) {
+        let mut bytes = [0; 32 << 10];
+        let count = client.stream.socket.read(&mut bytes).unwrap();
+        assert!(count > 0, "the connection has ended");
+        received.extend_from_slice(&bytes[..count]);
+        while let Some(head) = received.get(..5) {
+            let length = 5 + usize::from(u16::from_be_bytes([head[3], head[4]]));
+            if received.len() < length {
+                break;
+            }
+            records.push(length);
+            let tls = &mut client.stream.tls;
+            let mut record: &[u8] = &received[..length];
+            while !record.is_empty() {
+                tls.read_tls(&mut record).unwrap();
+            }
+            tls.process_new_packets().unwrap();
+            let _ = tls.reader().read_to_end(&mut plain);
+            received.drain(..length);
+        }
+    }
+    records
+}
+
+#[test]
+fn a_short_response_is_one_record_and_a_long_one_begins_with_small_ones() {
+    let server = sized("", &[13, 10_000, 1_000_000]);
+    for versions in VERSIONS {
+        let mut client = server.connector(versions).connect(server.address());
+        // The ticket of TLS 1.3 goes before the first response.
+        client.request("GET", "/13", "");
+        for bytes in [13, 10_000] {
+            let records = records_of_response(&mut client, &format!("/{bytes}"), bytes);
+            assert_eq!(records.len(), 1, "{records:?}");
+        }
+        for _ in 0..2 {
+            let records = records_of_response(&mut client, "/1000000", 1_000_000);
+            let small = records.iter().take_while(|length| **length <= 4 << 10).count();
+            assert!((16..=18).contains(&small), "{records:?}");
+            let (last, others) = records[small..].split_last().unwrap();
+            // As large as fits a buffer, but for the last of each write.
+            assert!(others.iter().all(|length| *length <= 16 << 10), "{records:?}");
+            assert!(
+                others.iter().filter(|length| **length > 15 << 10).count() * 3 > others.len(),
+                "{records:?}"
+            );
+            assert!(*last <= 16 << 10);
+        }
+        client.close();
+    }
+    server.expect_nothing_left();
+}
+
 #[test]
 fn a_handshake_may_come_a_byte_at_a_time() {
     let server = sized("", &[13]);
