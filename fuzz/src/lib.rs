@@ -9,6 +9,7 @@ pub mod body;
 pub mod conditional;
 pub mod configuration;
 pub mod exempt;
+pub mod handshake;
 pub mod head;
 pub mod path;
 pub mod range;
@@ -32,6 +33,7 @@ pub const TARGETS: &[(&str, Check)] = &[
     ("conditional", conditional::check),
     ("configuration", configuration::check),
     ("exempt", exempt::check),
+    ("handshake", handshake::check),
     ("head", head::check),
     ("path", path::check),
     ("range", range::check),
