@@ -57,6 +57,8 @@ pub(super) struct SessionCache {
 
 struct List {
     entries: LruCache<[u8; ID_BYTES], Arc<Entry>>,
+    /// It has had entries since its table was made.
+    has_grown: bool,
     /// Swapped with the inbox.
     received: VecDeque<Arc<Entry>>,
     /// Sessions that are still to be ended because memory is short.
@@ -71,7 +73,8 @@ impl SessionCache {
         metrics: Arc<ShardMetrics>,
         time: Arc<dyn TimeProvider>,
     ) -> Arc<Self> {
-        let list = List { entries: LruCache::unbounded(), received: VecDeque::new(), surplus: 0 };
+        let list =
+            List { entries: LruCache::unbounded(), has_grown: false, received: VecDeque::new(), surplus: 0 };
         Arc::new(SessionCache { shard, shared, budget, metrics, time, list: Mutex::new(list) })
     }
 
@@ -117,6 +120,10 @@ impl SessionCache {
     }
 
     fn trim(&self, list: &mut List) {
+        if list.entries.is_empty() && !list.has_grown {
+            list.surplus = 0;
+            return;
+        }
         for _ in 0..TRIM_MAX {
             if list.surplus == 0 && !self.shared.is_too_large() {
                 break;
@@ -130,6 +137,7 @@ impl SessionCache {
         if list.entries.is_empty() {
             // The table keeps the size that it has once had.
             list.entries = LruCache::unbounded();
+            list.has_grown = false;
         }
         self.count(list);
     }
@@ -146,6 +154,7 @@ impl SessionCache {
         let charge = self.budget.charge(Holder::TlsSessions, bytes)?;
         let value = (Zeroizing::new(Box::from(value)), live);
         let entry = self.shared.entry(id, *policy, self.now_seconds(), value, charge);
+        list.has_grown = true;
         if let Some(old) = list.entries.put(id, Arc::clone(&entry)) {
             old.end();
         }
@@ -228,6 +237,7 @@ impl SessionCache {
         }
         for entry in list_ref.received.drain(..) {
             if entry.is_live() {
+                list_ref.has_grown = true;
                 list_ref.entries.put(entry.id, entry);
             } else {
                 list_ref.entries.pop(&entry.id);
