@@ -4,14 +4,11 @@ use std::{fs, path::PathBuf};
 
 use webserver::{
     Result,
-    config::{Config, Pem},
+    config::{Config, DEFAULT_PORT, Pem},
     tls,
 };
 
 use super::Failure;
-
-/// Where HTTPS is spoken when no address is given: where HTTP would be.
-const ADDRESS: &str = "127.0.0.1:8080";
 
 /// Names that every machine has for itself.
 const LOOPBACK: [&str; 3] = ["localhost", "127.0.0.1", "::1"];
@@ -62,7 +59,8 @@ impl Tls {
 
     /// Makes all addresses, the default one if there are none, speak TLS.
     pub(super) fn listen(&self, config: &mut Config, addresses: &[String]) -> Result<()> {
-        let default = [ADDRESS.to_owned()];
+        // Where HTTP would be spoken.
+        let default = [format!("127.0.0.1:{DEFAULT_PORT}")];
         let addresses = if addresses.is_empty() { &default } else { addresses };
         match self {
             Tls::Files { certificate, key } => {
@@ -126,7 +124,7 @@ mod tests {
         let mut config = Config::new();
         tls.listen(&mut config, &[]).unwrap();
         let settings = config.resolve(&webserver::Server::host(true)).unwrap();
-        assert_eq!(settings.listeners[0].name, ADDRESS);
+        assert_eq!(settings.listeners[0].name, "127.0.0.1:8080");
         let certificate = &settings.listeners[0].tls.as_ref().unwrap().certificates[0];
         assert!(matches!((&certificate.chain, &certificate.key), (Pem::Text(_), Pem::Text(_))));
     }

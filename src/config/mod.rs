@@ -32,7 +32,7 @@ use document::{Entry, Node, Source, TEXT_BYTES_MAX, Value};
 use draft::{Draft, LISTENERS_MAX};
 pub use inherit::{ADMIN, OpenSocket, Origin};
 pub use network::Network;
-pub use resolve::RESERVED_DESCRIPTORS;
+pub use resolve::{DEFAULT_PORT, RESERVED_DESCRIPTORS};
 pub use settings::*;
 
 use crate::error::{Error, ErrorKind, Place, Result};

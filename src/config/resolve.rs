@@ -24,7 +24,8 @@ pub const RESERVED_DESCRIPTORS: u64 = 128;
 pub(super) const WORKER_CONNECTIONS_MIN: usize = 64;
 pub(super) const OPEN_FILES_MIN: usize = 16;
 
-const PORT: u16 = 8080;
+/// Where a server listens, on 127.0.0.1, that was told no address.
+pub const DEFAULT_PORT: u16 = 8080;
 const ADMIN_PORT: u16 = 9090;
 
 /// Fills in what `draft` leaves open. `sockets` were open before; `configured` is false when nobody said anything
@@ -84,7 +85,7 @@ pub(super) fn resolve(
     Ok(settings)
 }
 
-/// `listen` first, in its order, then open sockets that stand in for none of it; [`PORT`] when there is neither.
+/// `listen` first, in its order, then open sockets that stand in for none of it; [`DEFAULT_PORT`] when there is neither.
 fn resolve_listeners(
     draft: &Draft,
     mut admin: Option<Listener>,
@@ -246,7 +247,7 @@ pub(super) fn wide(count: usize) -> u64 {
 
 /// Where a server listens that was not told.
 pub(super) fn default_listener() -> Listener {
-    loopback(PORT)
+    loopback(DEFAULT_PORT)
 }
 
 fn loopback(port: u16) -> Listener {

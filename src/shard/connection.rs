@@ -61,13 +61,10 @@ impl Worker {
             // A response whose file is sent next is still in the shard's own buffer: the next connection must not
             // find it there, so it leaves before the turn ends.
             let had_its_share = slot.requests.wrapping_sub(before) >= REQUESTS_PER_TURN;
+            // The client is to read its alert.
+            let is_alerted = slot.flags.alerted() && slot.stage != Stage::Lingering;
+            let step = if step == Step::Close && is_alerted { self.end(slot) } else { step };
             match step {
-                Step::Close if slot.flags.alerted() && slot.stage != Stage::Lingering => {
-                    match self.end(slot) {
-                        Step::Again => {}
-                        other => return other,
-                    }
-                }
                 Step::Again if had_its_share && slot.stage != Stage::Sending => return Step::Yield,
                 Step::Again => {}
                 other => return other,

@@ -97,7 +97,7 @@ impl Worker {
             if count == 0 {
                 return Ok(if waits { Step::Wait } else { Step::Again });
             }
-            let all = self.send_sealed(slot, count, left.saturating_add(count))?;
+            let all = self.send_sealed(slot, count, left.saturating_add(count), false)?;
             slot.deadline = self.deadlines.write(self.now);
             if !all || waits {
                 return Ok(Step::Wait);

@@ -12,7 +12,7 @@ pub(super) use send::write_bytes;
 
 use std::{cell::Cell, collections::VecDeque, io, os::fd::BorrowedFd, rc::Rc, sync::Arc};
 
-use super::SCRATCH_BYTES;
+use super::{SCRATCH_BYTES, exchange::Unsent};
 use crate::{
     memory::{Buffer, BufferPool, Rank, Reservation, Tier},
     service::Site,
@@ -61,8 +61,8 @@ struct Waiting {
     received: Option<Buffer>,
     /// Plaintext that its reader had no room for.
     plain: Option<Buffer>,
-    /// Records that the socket did not take.
-    unsent: VecDeque<Buffer>,
+    /// Records that the socket did not take: buffers, in order.
+    unsent: VecDeque<Unsent>,
 }
 
 /// One of the handshakes that may be in progress at once; its place is free when it is dropped.
@@ -218,26 +218,12 @@ impl Waiting {
     }
 
     fn held_bytes(&self) -> usize {
-        let buffers = [&self.received, &self.plain].into_iter().flatten().chain(&self.unsent);
+        let unsent = self.unsent.iter().filter_map(|piece| match piece {
+            Unsent::Buffer(buffer) => Some(buffer),
+            _ => None,
+        });
+        let buffers = [&self.received, &self.plain].into_iter().flatten().chain(unsent);
         buffers.map(|buffer| buffer.tier().bytes()).sum()
-    }
-
-    /// Sends records. Says how many bytes, and whether all are gone.
-    fn resume(&mut self, socket: BorrowedFd<'_>) -> io::Result<(usize, bool)> {
-        let mut sent = 0;
-        while let Some(first) = self.unsent.front_mut() {
-            match send(socket, first.filled())? {
-                count if count == first.filled_len() => {
-                    sent += count;
-                    self.unsent.pop_front();
-                }
-                count => {
-                    first.consume(count);
-                    return Ok((sent + count, false));
-                }
-            }
-        }
-        Ok((sent, true))
     }
 
     /// Keeps records until the socket takes them. False when there is no memory for them.
@@ -249,7 +235,7 @@ impl Waiting {
             if self.unsent.try_reserve(1).is_err() || !buffer.extend_from_slice(&records[..count]) {
                 return false;
             }
-            self.unsent.push_back(buffer);
+            self.unsent.push_back(Unsent::Buffer(buffer));
             records = &records[count..];
         }
         true

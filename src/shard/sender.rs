@@ -12,7 +12,6 @@ use std::{io, os::fd::AsFd};
 use super::{
     Worker,
     connection::{Received, Step},
-    exchange::Exchange,
     file::SENDFILE_STEP_BYTES,
     listener::no_room,
     outgoing,
@@ -146,11 +145,11 @@ impl Worker {
         if self.outgoing.is_empty() {
             return Ok(());
         }
-        let (outgoing, pool) = (&mut self.outgoing, &self.pool);
-        if slot.exchange.is_none() {
-            slot.exchange = self.exchanges.put(Exchange::default(), Rank::Finish);
+        if self.exchange(slot, Rank::Finish).is_none() {
+            self.outgoing.discard();
         }
-        let kept = slot.exchange.as_deref_mut().is_some_and(|exchange| outgoing.keep(pool, exchange));
+        let exchange = slot.exchange.as_deref_mut();
+        let kept = exchange.is_some_and(|exchange| self.outgoing.keep(&self.pool, exchange));
         if kept { Ok(()) } else { Err(io::ErrorKind::OutOfMemory.into()) }
     }
 

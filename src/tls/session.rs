@@ -139,15 +139,11 @@ impl Session {
                     self.peer_closed = true;
                     None
                 }
-                Ok(ConnectionState::BlockedHandshake) => {
-                    goes_on = false;
-                    None
-                }
-                Ok(ConnectionState::WriteTraffic(_)) => {
-                    goes_on = false;
-                    None
-                }
-                Ok(ConnectionState::Closed) => {
+                Ok(
+                    ConnectionState::BlockedHandshake
+                    | ConnectionState::WriteTraffic(_)
+                    | ConnectionState::Closed,
+                ) => {
                     goes_on = false;
                     None
                 }

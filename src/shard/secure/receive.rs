@@ -105,8 +105,9 @@ impl Worker {
         if let Some(waiting) = secure.waiting.as_deref_mut() {
             waiting.received = None;
         }
-        let handshake_bytes_max = self.tls.acceptor(slot.listener).map_or(0, Acceptor::handshake_bytes_max);
-        let is_oversized = !secure.session.is_established() && rest.len() > handshake_bytes_max;
+        let acceptor = if was_established { None } else { self.tls.acceptor(slot.listener) };
+        let is_oversized = !secure.session.is_established()
+            && rest.len() > acceptor.map_or(0, Acceptor::handshake_bytes_max);
         if kept && !rest.is_empty() && !is_oversized && fed.failure.is_none() {
             let mut begun = self.pool.get(rest.len(), Rank::Start);
             kept = begun.as_mut().is_some_and(|begun| begun.extend_from_slice(rest));
@@ -117,8 +118,7 @@ impl Worker {
             slot.flags.set_readable(true);
         }
         secure.tidy();
-        let acceptor = self.tls.acceptor(slot.listener);
-        if !was_established && let Some(name) = acceptor.and_then(|acceptor| acceptor.take_server_name()) {
+        if let Some(name) = acceptor.and_then(Acceptor::take_server_name) {
             secure.session.set_server_name(name);
         }
         let ends = !was_established && secure.session.is_established() && fed.failure.is_none();

@@ -7,6 +7,7 @@ use crate::{
     shard::{
         Worker,
         exchange::Unsent,
+        outgoing,
         slot::{Slot, Stage},
     },
     sys::socket,
@@ -31,14 +32,7 @@ impl Worker {
             let bytes_max = write_bytes(slot, left);
             let count = self.gather(slot, bytes_max);
             let is_last = count == left && !more && slot.flags.close() && slot.stage == Stage::Idle;
-            let Some(secure) = slot.secure.as_deref_mut() else {
-                return Err(io::ErrorKind::NotConnected.into());
-            };
-            secure.seal(&self.tls.plain[..count], left, &mut self.tls.output)?;
-            if is_last {
-                secure.say_goodbye(&mut self.tls.output);
-            }
-            if !self.send_output(slot)? {
+            if !self.send_sealed(slot, count, left, is_last)? {
                 return self.keep_collected(slot).map(|()| false);
             }
         }
@@ -58,16 +52,20 @@ impl Worker {
         &mut self.tls.plain[range]
     }
 
-    /// Encrypts and sends what was gathered, of a response of which `left` bytes are left with it. False when the socket is
-    /// full: nothing more may be encrypted until it has room.
+    /// Encrypts and sends what was gathered, of a response of which `left` bytes are left with it, and the goodbye behind it
+    /// when it is the last. False when the socket is full: nothing more may be encrypted until it has room.
     pub(in crate::shard) fn send_sealed(
         &mut self,
         slot: &mut Slot,
         count: usize,
         left: usize,
+        is_last: bool,
     ) -> io::Result<bool> {
         let Some(secure) = slot.secure.as_deref_mut() else { return Err(io::ErrorKind::NotConnected.into()) };
         secure.seal(&self.tls.plain[..count], left, &mut self.tls.output)?;
+        if is_last {
+            secure.say_goodbye(&mut self.tls.output);
+        }
         self.send_output(slot)
     }
 
@@ -76,7 +74,7 @@ impl Worker {
         let Some(secure) = slot.secure.as_deref_mut().filter(|secure| secure.has_unsent()) else {
             return Ok(true);
         };
-        let (sent, all) = secure.waiting().resume(slot.socket.as_fd())?;
+        let (all, sent) = outgoing::resume(slot.socket.as_fd(), &mut secure.waiting().unsent, false)?;
         self.metrics.bytes_sent.add(sent as u64);
         secure.tidy();
         if sent > 0 && slot.stage == Stage::Sending {
